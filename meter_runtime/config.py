@@ -1,0 +1,232 @@
+"""The configuration file: its sections, its checks, and errors a person can act on.
+
+The file is TOML. A key it does not know, a value of the wrong type or out of range, a
+missing key and a syntax error each end in one line that names the file, the section and the
+key, and the nearest right one. What a value *means* is checked where it is used: whether a
+driver exists by the unit catalogue, whether a B-route ID is well formed by the link.
+
+The B-route password is held as a :class:`~meter_runtime.secret.Secret` from the moment it is
+read, and no message here ever quotes a value that could be one.
+"""
+
+import datetime
+import logging
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+
+from meter_runtime.errors import MeterError, UsageError, nearest
+from meter_runtime.secret import Secret
+
+log = logging.getLogger(__name__)
+
+ENERGY_UNITS_KWH = (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
+"""What one count of the cumulative registers may be worth (class 0x0288, EPC 0xE1)."""
+
+_WORLD = 0o007
+_GROUP_AND_WORLD = 0o077
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One table of the file."""
+
+
+class Meter(_Section, frozen=True):
+    """``[meter]``: which meter this is."""
+
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    utility: str = "kansai"
+
+
+class Storage(_Section, frozen=True):
+    """``[storage]``: where the registers and the history live."""
+
+    state_dir: Path = Path("/var/lib/meter-runtime")
+
+
+class Control(_Section, frozen=True):
+    """``[control]``: where the running meter answers its operator."""
+
+    path: Path = Path("/run/meter-runtime/control.sock")
+
+
+Option = str | int | float | bool
+
+
+class MeteringUnit(_Section, frozen=True):
+    """``[units.metering]``: the driver's name, and what that driver wants to know."""
+
+    driver: str = "simulated"
+    options: dict[str, Option] = {}
+
+
+class CommunicationUnit(_Section, frozen=True):
+    """``[units.communication]``: the driver, its port, and what else the driver wants to know."""
+
+    driver: str = "skstack"
+    port: str = "serial:/dev/ttyUSB0?baudrate=115200"
+    options: dict[str, Option] = {}
+
+
+class Units(_Section, frozen=True):
+    """``[units]``: what is plugged in."""
+
+    metering: MeteringUnit = MeteringUnit()
+    communication: CommunicationUnit = CommunicationUnit()
+
+
+class BRoute(_Section, frozen=True):
+    """``[broute]``: the service to the home.
+
+    ``id`` and ``password`` come together; without them the meter measures and stores but is
+    not in service. ``password_file`` is an alternative to ``password``: after :func:`load`
+    its content is in ``password``. ``energy_unit`` is the kWh of one register count, one of
+    :data:`ENERGY_UNITS_KWH`; ``coefficient`` is 1-999999, absent for 1. Nothing before the
+    JST day ``accepted_on`` is served.
+    """
+
+    id: str | None = None
+    password: Secret | None = None
+    password_file: Path | None = None
+    profile: Literal["kansai", "aif-1.01", "aif-1.10"] = "aif-1.01"
+    effective_digits: Annotated[int, msgspec.Meta(ge=1, le=8)] = 8
+    energy_unit: float = 0.1
+    coefficient: Annotated[int, msgspec.Meta(ge=1, le=999_999)] | None = None
+    notification: Literal["inf", "infc"] = "inf"
+    accepted_on: datetime.date | None = None
+    feed_in_as_forward: bool = False
+
+
+class Log(_Section, frozen=True):
+    """``[log]``: how much is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(_Section, frozen=True):
+    """The whole file."""
+
+    meter: Meter
+    storage: Storage = Storage()
+    control: Control = Control()
+    units: Units = Units()
+    broute: BRoute = BRoute()
+    log: Log = Log()
+
+
+def load(path: Path) -> Config:
+    """Read and check the file; :class:`UsageError` names the first mistake in it."""
+    table = _parse(path)
+    try:
+        _check_keys(table, Config, "")
+        config = msgspec.convert(table, Config, dec_hook=_convert)
+        broute = _resolve(config.broute, path.parent)
+    except msgspec.ValidationError as wrong:
+        raise UsageError(f"{path}: {_explain(str(wrong))}") from None
+    except UsageError as wrong:
+        raise UsageError(f"{path}: {wrong}") from None
+    if config.broute.password is not None:
+        _warn_if_exposed(path, _GROUP_AND_WORLD)
+    return msgspec.structs.replace(config, broute=broute)
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as wrong:
+        raise UsageError(f"{path}: not TOML: {wrong}") from None
+    except UnicodeDecodeError as wrong:
+        raise UsageError(f"{path}: not UTF-8 text at byte {wrong.start}") from None
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file; name one with --config FILE") from None
+    except OSError as failure:
+        raise MeterError(f"{path}: cannot be read: {failure.strerror}") from None
+
+
+def _check_keys(table: Mapping[str, Any], kind: type[msgspec.Struct], section: str) -> None:
+    """Refuse unknown keys, missing keys and values outside a fixed choice, with advice."""
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    place = f"[{section}]" if section else "the file"
+    for key in table:
+        if key not in fields:
+            raise UsageError(f'{place} has no key "{key}"; {nearest(key, fields)}')
+    for name, field in fields.items():
+        if name not in table:
+            if field.required:
+                raise UsageError(_missing(section, name))
+            continue
+        value = table[name]
+        if isinstance(value, dict) and _is_section(field.type):
+            _check_keys(value, field.type, f"{section}.{name}" if section else name)
+        elif get_origin(field.type) is Literal and value not in get_args(field.type):
+            choice = nearest(str(value), get_args(field.type))
+            raise UsageError(f'{place} {name}: "{value}" is not one of its values; {choice}')
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _missing(section: str, name: str) -> str:
+    if section:
+        return f'[{section}] lacks the key "{name}"; add it'
+    return f"the file lacks the section [{name}]; add it"
+
+
+def _explain(message: str) -> str:
+    """Turn msgspec's ``what - at `$.section.key` `` into ``[section] key: what``."""
+    what, _, where = message.partition(" - at `$.")
+    section, _, key = where.rstrip("`").removesuffix("[...]").rpartition(".")
+    what = what[:1].lower() + what[1:].replace("`", "")
+    return f"[{section}] {key}: {what}" if section else f"[{key}]: {what}"
+
+
+def _convert(kind: type, value: Any) -> Any:
+    """Make the types msgspec does not know; its message then carries the key's place."""
+    if not isinstance(value, str):
+        raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
+    if kind is Secret:
+        return Secret(value)
+    return Path(value)
+
+
+def _resolve(broute: BRoute, folder: Path) -> BRoute:
+    """Check what a type cannot say, and read the password's file where one is named."""
+    if broute.energy_unit not in ENERGY_UNITS_KWH:
+        raise UsageError(
+            f"[broute] energy_unit: {broute.energy_unit:g} kWh is no power of ten"
+            " from 0.0001 to 10000"
+        )
+    if broute.password is not None and broute.password_file is not None:
+        raise UsageError("[broute] has both password and password_file; keep one")
+    if broute.password_file is not None:
+        password = _read_password(folder / broute.password_file)
+        broute = msgspec.structs.replace(broute, password=password)
+    match broute.id, broute.password:
+        case str(), None:
+            raise UsageError("[broute] has an id but no password; add password or password_file")
+        case None, Secret():
+            raise UsageError("[broute] has a password but no id; add id")
+    return broute
+
+
+def _read_password(path: Path) -> Secret:
+    try:
+        text = path.read_text(encoding="ascii").strip()
+    except UnicodeDecodeError:
+        raise UsageError(f"[broute] password_file: {path} is not ASCII text") from None
+    except OSError as failure:
+        raise UsageError(f"[broute] password_file: {path}: {failure.strerror}") from None
+    if not text:
+        raise UsageError(f"[broute] password_file: {path} is empty; write the password into it")
+    # The service manager hands credentials over with a group bit that is an ACL's mask.
+    _warn_if_exposed(path, _WORLD)
+    return Secret(text)
+
+
+def _warn_if_exposed(path: Path, mask: int) -> None:
+    if path.stat().st_mode & mask:
+        log.warning("%s holds the B-route password and others can read it; chmod 600 it", path)
