@@ -1,0 +1,1 @@
+"""Plug-in units: what each kind is, and how its driver is found."""

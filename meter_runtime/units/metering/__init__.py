@@ -1,0 +1,1 @@
+"""Drivers of metering units, one file each."""

@@ -1,0 +1,184 @@
+"""A metering unit without a chip: it integrates a load exactly.
+
+What flows is a :class:`LoadSource`'s business; the unit owns the registers. Energy follows the
+elapsed monotonic time, so that a step of the wall clock creates none: the load's day goes on from
+where the unit was started. It models no noise, no drift and no error of measurement.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Protocol
+
+from meter_runtime.clock import Clock
+from meter_runtime.errors import MeterError, UsageError, nearest
+from meter_runtime.units.contracts import Nameplate, Sample, UnitFailure, UnitKind, Wiring
+from meter_runtime.units.drivers import DriverContext
+
+MWS_PER_MWH = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What flows at one instant: signed power, and line currents signed alike."""
+
+    power_w: int
+    r_ma: int | None
+    t_ma: int | None
+
+
+class LoadSource(Protocol):
+    """Something that uses and yields energy; time is milliseconds of the UTC epoch."""
+
+    def power(self, at_ms: int) -> Load: ...
+
+    def energy(self, from_ms: int, to_ms: int) -> tuple[int, int]:
+        """Forward and reverse energy in milliwatt-seconds, each at least 0, exactly.
+
+        Additive: the energies of adjoining spans sum up to that of the whole.
+        """
+        ...
+
+
+class SimulatedMeteringUnit:
+    """A unit fitted at ``start_wall`` (UTC seconds) with these registers.
+
+    On a one-way nameplate reverse energy is not counted and leaves the forward register alone.
+    While ``failure`` is set, readings fail with it.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        load: LoadSource,
+        nameplate: Nameplate,
+        start_wall: float,
+        *,
+        start_forward_mwh: int = 0,
+        start_reverse_mwh: int = 0,
+    ) -> None:
+        self.nameplate = nameplate
+        self.failure: str | None = None
+        self._clock = clock
+        self._load = load
+        self._start_ms = round(start_wall * 1000)
+        self._started_at = clock.monotonic()
+        self._at_ms = self._start_ms
+        self._forward_mws = start_forward_mwh * MWS_PER_MWH
+        self._reverse_mws = start_reverse_mwh * MWS_PER_MWH
+
+    async def read(self) -> Sample:
+        if self.failure is not None:
+            raise UnitFailure(f"metering unit {self.nameplate.serial}: {self.failure}")
+        self._integrate(self._now_ms())
+        load = self._load.power(self._at_ms)
+        return Sample(
+            self._forward_mws // MWS_PER_MWH,
+            self._reverse_mws // MWS_PER_MWH,
+            load.power_w,
+            load.r_ma,
+            load.t_ma,
+        )
+
+    async def self_test(self) -> list[str]:
+        return [] if self.failure is None else [self.failure]
+
+    def snapshot(self) -> str:
+        """What the unit remembers without power, as JSON; see :meth:`restore`."""
+        self._integrate(self._now_ms())
+        state = {
+            "serial": self.nameplate.serial,
+            "at_ms": self._at_ms,
+            "forward_mws": self._forward_mws,
+            "reverse_mws": self._reverse_mws,
+        }
+        return json.dumps(state)
+
+    @classmethod
+    def restore(
+        cls, state: str, clock: Clock, load: LoadSource, nameplate: Nameplate, start_wall: float
+    ) -> "SimulatedMeteringUnit":
+        """The same unit again: between the snapshot and ``start_wall`` the load has flowed.
+
+        A ``start_wall`` before the snapshot adds nothing. Raises :class:`MeterError` for a state
+        that is damaged or another unit's.
+        """
+        try:
+            kept = json.loads(state)
+            serial = str(kept["serial"])
+            at_ms, forward, reverse = (
+                int(kept[key]) for key in ("at_ms", "forward_mws", "reverse_mws")
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            raise MeterError(
+                "the simulated metering unit's state is damaged; remove it to fit a new unit"
+            ) from error
+        if serial != nameplate.serial:
+            raise MeterError(
+                f"the state is of metering unit {serial}, not {nameplate.serial};"
+                " remove it to fit the new unit"
+            )
+        unit = cls(clock, load, nameplate, start_wall)
+        unit._forward_mws, unit._reverse_mws = forward, reverse
+        unit._at_ms = min(at_ms, unit._start_ms)
+        unit._integrate(unit._start_ms)
+        return unit
+
+    @staticmethod
+    def fitted_at(state: str) -> float:
+        """When the unit of this snapshot took it, UTC seconds; 0 where it cannot be read."""
+        try:
+            return int(json.loads(state)["at_ms"]) / 1000
+        except (ValueError, TypeError, KeyError):
+            return 0.0
+
+    def _now_ms(self) -> int:
+        return self._start_ms + round((self._clock.monotonic() - self._started_at) * 1000)
+
+    def _integrate(self, to_ms: int) -> None:
+        if to_ms <= self._at_ms:
+            return
+        forward, reverse = self._load.energy(self._at_ms, to_ms)
+        self._forward_mws += forward
+        if self.nameplate.two_way:
+            self._reverse_mws += reverse
+        self._at_ms = to_ms
+
+
+class SteadyLoad:
+    """Constant power: what the driver uses where no bench brings a household."""
+
+    def __init__(self, power_w: int, wiring: Wiring) -> None:
+        self._power_w = power_w
+        two_wire = wiring is Wiring.ONE_PHASE_TWO_WIRE
+        # Nominal 100 V per line, unity power factor.
+        share_ma = power_w * 10 if two_wire else power_w * 5
+        self._load = Load(power_w, share_ma, None if two_wire else share_ma)
+
+    def power(self, at_ms: int) -> Load:
+        return self._load
+
+    def energy(self, from_ms: int, to_ms: int) -> tuple[int, int]:
+        energy = self._power_w * (to_ms - from_ms)
+        return max(0, energy), max(0, -energy)
+
+
+def driver(context: DriverContext) -> SimulatedMeteringUnit:
+    """The driver ``simulated``: ``power_w`` flows constantly (default 500, negative to the grid);
+    ``serial`` and ``wiring`` are the nameplate's."""
+    options = dict(context.options)
+    try:
+        power_w = int(options.pop("power_w", 500))
+        serial = str(options.pop("serial", "SIM000000001"))
+        wiring = Wiring(options.pop("wiring", Wiring.ONE_PHASE_THREE_WIRE.value))
+    except ValueError as wrong:
+        raise UsageError(f"the simulated driver: {wrong}") from None
+    if options:
+        wrong_key = next(iter(options))
+        known = ("power_w", "serial", "wiring")
+        raise UsageError(
+            f'the simulated driver has no option "{wrong_key}"; {nearest(wrong_key, known)}'
+        )
+    nameplate = Nameplate(UnitKind.METERING, "simulated", serial, wiring=wiring, capacity_a=60)
+    return SimulatedMeteringUnit(
+        context.clock, SteadyLoad(power_w, wiring), nameplate, context.clock.wall()
+    )

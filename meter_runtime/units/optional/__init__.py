@@ -1,0 +1,1 @@
+"""Drivers of optional units: switching or voltage."""

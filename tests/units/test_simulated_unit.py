@@ -1,0 +1,150 @@
+"""The simulated metering unit: exact integrals on monotonic time."""
+
+import asyncio
+
+import pytest
+
+from meter_runtime.bench.clock import BenchClock
+from meter_runtime.bench.load import LoadModel
+from meter_runtime.errors import MeterError
+from meter_runtime.units.contracts import MeteringUnit, Nameplate, Sample, UnitFailure, UnitKind
+from meter_runtime.units.metering.simulated import Load, SimulatedMeteringUnit
+
+T0 = 1_790_000_000.0
+TWO_WAY = Nameplate(UnitKind.METERING, "SIM-1", "M0000001")
+ONE_WAY = Nameplate(UnitKind.METERING, "SIM-1", "M0000001", two_way=False)
+
+
+class ConstantLoad:
+    """Forward 3600 W for the first half of each minute, reverse 1800 W for the second."""
+
+    def power(self, at_ms: int) -> Load:
+        watts = 3600 if at_ms % 60_000 < 30_000 else -1800
+        return Load(watts, watts * 10, None)
+
+    def energy(self, from_ms: int, to_ms: int) -> tuple[int, int]:
+        def until(at_ms: int) -> tuple[int, int]:
+            minutes, rest = divmod(at_ms, 60_000)
+            forward = 30_000 * minutes + min(rest, 30_000)
+            return 3600 * forward, 1800 * (at_ms - forward)
+
+        before, after = until(from_ms), until(to_ms)
+        return after[0] - before[0], after[1] - before[1]
+
+
+class StillClock(BenchClock):
+    """A bench clock that real time does not move."""
+
+    at = 77.7
+
+    def monotonic(self) -> float:
+        return self.at
+
+
+async def test_registers_are_the_exact_integral_since_the_start() -> None:
+    clock = StillClock(T0)
+    load = ConstantLoad()
+    start = T0 // 60 * 60
+    unit: MeteringUnit = SimulatedMeteringUnit(
+        clock, load, TWO_WAY, start, start_forward_mwh=500, start_reverse_mwh=70
+    )
+    assert await unit.read() == Sample(500, 70, 3600, 36_000, None)
+    clock.at += 45
+    assert await unit.read() == Sample(500 + 30_000, 70 + 7500, -1800, -18_000, None)
+    clock.at += 15
+    assert await unit.read() == Sample(500 + 30_000, 70 + 15_000, 3600, 36_000, None)
+
+
+async def test_many_readings_add_up_to_one() -> None:
+    clock = StillClock(T0)
+    model = LoadModel(9, 5.0)
+    often = SimulatedMeteringUnit(clock, model, TWO_WAY, T0)
+    once = SimulatedMeteringUnit(clock, model, TWO_WAY, T0)
+    for _ in range(500):
+        clock.at += 61.237
+        last = await often.read()
+    assert last == await once.read()
+    forward, reverse = model.energy(round(T0 * 1000), round((T0 + 500 * 61.237) * 1000))
+    assert (last.forward_mwh, last.reverse_mwh) == (forward // 3600, reverse // 3600)
+
+
+async def test_a_wall_step_creates_no_energy() -> None:
+    clock = StillClock(T0)
+    unit = SimulatedMeteringUnit(clock, ConstantLoad(), TWO_WAY, T0)
+    before = await unit.read()
+    clock.step(86_400)
+    assert await unit.read() == before
+
+
+async def test_a_one_way_unit_ratchets() -> None:
+    clock = StillClock(T0)
+    start = T0 // 60 * 60
+    unit = SimulatedMeteringUnit(clock, ConstantLoad(), ONE_WAY, start)
+    clock.at += 60
+    sample = await unit.read()
+    assert (sample.forward_mwh, sample.reverse_mwh) == (30_000, 0)
+
+
+async def test_a_failing_unit_says_who_and_why() -> None:
+    unit = SimulatedMeteringUnit(StillClock(T0), ConstantLoad(), TWO_WAY, T0)
+    assert await unit.self_test() == []
+    unit.failure = "no answer on the bus"
+    with pytest.raises(UnitFailure, match="M0000001: no answer on the bus"):
+        await unit.read()
+    assert await unit.self_test() == ["no answer on the bus"]
+
+
+async def test_the_load_flows_on_while_the_unit_is_off() -> None:
+    clock = StillClock(T0)
+    model = LoadModel(9, 5.0)
+    unit = SimulatedMeteringUnit(clock, model, TWO_WAY, T0, start_forward_mwh=123)
+    unbroken = SimulatedMeteringUnit(clock, model, TWO_WAY, T0, start_forward_mwh=123)
+    clock.at += 1000
+    state = unit.snapshot()
+    clock.at += 5000
+    again = SimulatedMeteringUnit.restore(state, clock, model, TWO_WAY, T0 + 6000)
+    assert await again.read() == await unbroken.read()
+    clock.at += 777
+    assert await again.read() == await unbroken.read()
+
+
+async def test_a_restart_before_the_snapshot_adds_nothing_and_loses_nothing() -> None:
+    clock = StillClock(T0)
+    load = ConstantLoad()
+    unit = SimulatedMeteringUnit(clock, load, TWO_WAY, T0)
+    clock.at += 86_400
+    before = await unit.read()
+    again = SimulatedMeteringUnit.restore(unit.snapshot(), clock, load, TWO_WAY, T0)
+    sample = await again.read()
+    assert (sample.forward_mwh, sample.reverse_mwh) == (before.forward_mwh, before.reverse_mwh)
+
+
+@pytest.mark.parametrize(
+    "state", ["", "[]", "{}", '{"serial": "M0000001"}', '{"serial":"M0000001","at_ms":null}']
+)
+async def test_a_damaged_state_is_an_error_with_a_remedy(state: str) -> None:
+    with pytest.raises(MeterError, match="damaged; remove it"):
+        SimulatedMeteringUnit.restore(state, StillClock(T0), ConstantLoad(), TWO_WAY, T0)
+
+
+async def test_another_units_state_is_refused() -> None:
+    clock = StillClock(T0)
+    state = SimulatedMeteringUnit(clock, ConstantLoad(), TWO_WAY, T0).snapshot()
+    other = Nameplate(UnitKind.METERING, "SIM-1", "M0000002")
+    with pytest.raises(MeterError, match="of metering unit M0000001, not M0000002"):
+        SimulatedMeteringUnit.restore(state, clock, ConstantLoad(), other, T0)
+
+
+async def test_readings_of_a_moving_bench_never_decrease() -> None:
+    clock = BenchClock(T0)
+    unit = SimulatedMeteringUnit(clock, LoadModel(9, 5.0), TWO_WAY, T0)
+    samples: list[Sample] = []
+
+    async def read() -> None:
+        samples.append(await unit.read())
+
+    await clock.advance(86_400, read)
+    await asyncio.sleep(0)
+    await read()
+    assert samples == sorted(samples, key=lambda s: (s.forward_mwh, s.reverse_mwh))
+    assert samples[-1].reverse_mwh > 0
