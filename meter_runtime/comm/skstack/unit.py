@@ -1,0 +1,319 @@
+"""A Wi-SUN module as a communication unit: the driver joined to a port and to asyncio.
+
+This shell opens the port and reopens it after a loss, carries octets, wakes the driver at its
+deadlines, and hands what happened to the readers of the contract through bounded queues.
+"""
+
+import asyncio
+import contextlib
+import difflib
+import logging
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Generic, TypeVar
+
+from meter_runtime.clock import Clock, SystemClock, wait_for_event
+from meter_runtime.comm.contracts import (
+    Datagram,
+    LinkCredentials,
+    LinkEvent,
+)
+from meter_runtime.comm.ports import BytePort, PortClosed, open_port, parse_port
+from meter_runtime.comm.skstack.dialects import DIALECTS, Dialect
+from meter_runtime.comm.skstack.driver import MeterDriver, Phase
+from meter_runtime.comm.skstack.modules import PRODUCTS, Product
+from meter_runtime.comm.skstack.outbox import SendDone
+from meter_runtime.comm.skstack.session import Received
+from meter_runtime.comm.skstack.trace import MaskedLines, mask_octets
+from meter_runtime.errors import MeterError, UsageError
+from meter_runtime.units.contracts import Nameplate, UnitKind
+from meter_runtime.units.drivers import DriverContext
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+DEFAULT_LIFETIME_S = 86_400
+"""Session life of real meters."""
+MIN_LIFETIME_S = 60
+MAX_DATAGRAMS = 64
+MAX_EVENTS = 256
+STOP_BOUND_S = 20.0
+"""Ending a session takes up to 15 s where the home does not answer."""
+
+PortOpener = Callable[[], Awaitable[BytePort]]
+Trace = Callable[[str, bytes], None]
+"""Called with "tx" or "rx" and octets, credentials masked."""
+
+
+class SkstackUnit:
+    """A communication unit on a Wi-SUN module of either dialect.
+
+    ``clock`` stamps what is received. The conversation with the module runs on ``line_clock``,
+    by default the host's: the other end of a UART lives in real time, and a bench that moves its
+    meter's clock by a day must not make a healthy module look silent.
+    """
+
+    medium = "920MHz"
+
+    def __init__(
+        self,
+        clock: Clock,
+        open_port: PortOpener,
+        *,
+        dialect: Dialect | None = None,
+        lifetime_s: int = DEFAULT_LIFETIME_S,
+        rng: random.Random | None = None,
+        line_clock: Clock | None = None,
+        model: str = "Wi-SUN module",
+        maker: str = "",
+        trace: Trace | None = None,
+    ) -> None:
+        if lifetime_s < MIN_LIFETIME_S:
+            raise UsageError(
+                f"a session life of {lifetime_s} s is too short; give at least {MIN_LIFETIME_S}"
+            )
+        self._clock = clock
+        self._line_clock = line_clock or SystemClock()
+        self._open_port = open_port
+        self._driver = MeterDriver(dialect, rng or random.Random(), lifetime_s=lifetime_s)
+        self._model = model
+        self._maker = maker
+        self._trace = trace
+        self._heard = MaskedLines()
+        self._port: BytePort | None = None
+        self._dropped_by_ports = 0
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._datagrams: _Queue[Datagram] = _Queue(MAX_DATAGRAMS)
+        self._events: _Queue[LinkEvent] = _Queue(MAX_EVENTS)
+        self._sends: dict[int, asyncio.Future[bool]] = {}
+
+    @property
+    def nameplate(self) -> Nameplate:
+        """The module's own data once it was asked; its serial is the end of its MAC address."""
+        identity, network = self._driver.identity, self._driver.network
+        return Nameplate(
+            kind=UnitKind.COMMUNICATION,
+            model=self._model,
+            serial="" if identity is None else identity.info.mac.hex().upper()[-12:],
+            maker=self._maker,
+            fw_version="" if network is None else network.version,
+        )
+
+    @property
+    def address(self) -> str | None:
+        """Our link-local address, once the module told it."""
+        return None if self._driver.identity is None else self._driver.identity.info.address
+
+    @property
+    def mac(self) -> bytes | None:
+        """The module's EUI-64, once it told it."""
+        return None if self._driver.identity is None else self._driver.identity.info.mac
+
+    @property
+    def counters(self) -> dict[str, int]:
+        return self._driver.counters | {
+            "rx_dropped": self._datagrams.dropped,
+            "events_dropped": self._events.dropped,
+            "uart_dropped": self._dropped_by_ports + (self._port.dropped if self._port else 0),
+        }
+
+    async def start(self, credentials: LinkCredentials) -> None:
+        """Bring the link up, and keep bringing it up until :meth:`stop`."""
+        self._driver.start(credentials, self._now())
+        self._pass_on()
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="skstack unit")
+
+    async def stop(self) -> None:
+        """End the session and release the port, within :data:`STOP_BOUND_S`."""
+        task, self._task = self._task, None
+        if task is None:
+            return
+        self._driver.stop(self._now())
+        self._pass_on()
+        bound = self._now() + STOP_BOUND_S
+        ended = asyncio.Event()
+        task.add_done_callback(lambda _: ended.set())
+        if not await wait_for_event(self._line_clock, ended, bound):
+            task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        self._driver.port_lost("stopped", self._now())
+        self._pass_on()
+
+    async def set_credentials(self, credentials: LinkCredentials) -> None:
+        """Drop the session and admit only holders of the new credentials."""
+        self._driver.set_credentials(credentials, self._now())
+        self._pass_on()
+
+    async def events(self) -> AsyncIterator[LinkEvent]:
+        """Link events in order; one reader."""
+        while True:
+            yield await self._events.get()
+
+    async def send(self, payload: bytes, peer: str) -> bool:
+        """Send to ``peer`` or ``ALL_NODES``; True once the module reports it sent."""
+        send_id = self._driver.send(payload, peer, self._now())
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._sends[send_id] = done
+        self._pass_on()
+        try:
+            return await done
+        finally:
+            self._sends.pop(send_id, None)
+
+    async def recv(self) -> Datagram:
+        """The next datagram from the joined home."""
+        return await self._datagrams.get()
+
+    def _now(self) -> float:
+        return self._line_clock.monotonic()
+
+    def _stopped(self) -> bool:
+        return self._driver.phase is Phase.STOPPED
+
+    async def _run(self) -> None:
+        """Serve until the driver has stopped; a defect costs a restart, never the B-route."""
+        while not self._stopped():
+            try:
+                await self._serve()
+            except Exception:
+                log.exception("the skstack driver failed and starts over")
+                self._driver.port_lost("the driver failed; see the log", self._now())
+                self._pass_on()
+
+    async def _serve(self) -> None:
+        """One turn without a port, or one port's life."""
+        if self._driver.port_wanted:
+            await self._connect()
+        port = self._port
+        if port is None:
+            await self._turn()
+            return
+        reading = asyncio.create_task(self._read(port), name="skstack port")
+        reading.add_done_callback(lambda _: self._wake.set())
+        try:
+            while not self._stopped() and not reading.done():
+                await self._turn()
+            if reading.done():
+                reading.result()
+        finally:
+            self._port = None
+            self._dropped_by_ports += port.dropped
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            await port.close()
+
+    async def _turn(self) -> None:
+        """Wait for the next deadline or a wake-up, and let the driver act."""
+        self._wake.clear()
+        await wait_for_event(self._line_clock, self._wake, self._driver.next_deadline())
+        self._driver.tick(self._now())
+        self._pass_on()
+
+    async def _connect(self) -> None:
+        try:
+            self._port = await self._open_port()
+        except (MeterError, OSError) as reason:
+            self._driver.port_lost(str(reason), self._now())
+        else:
+            self._driver.port_opened(self._now())
+        self._pass_on()
+
+    async def _read(self, port: BytePort) -> None:
+        try:
+            while True:
+                data = await port.read()
+                if self._trace is not None:
+                    for line in self._heard.feed(data):
+                        self._trace("rx", line)
+                self._driver.receive(data, self._now())
+                self._pass_on()
+        except PortClosed as reason:
+            self._driver.port_lost(str(reason), self._now())
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Carry out what the driver wants and tell what it saw."""
+        output = self._driver.take_output()
+        if output and self._port is not None:
+            if self._trace is not None:
+                self._trace("tx", mask_octets(output))
+            with contextlib.suppress(PortClosed):  # the reader learns it too, and tells
+                self._port.write(output)
+        for event in self._driver.take_events():
+            match event:
+                case Received(payload, peer, rssi):
+                    at = self._clock.monotonic()
+                    self._datagrams.put(Datagram(payload, peer, at, rssi))
+                case SendDone(send_id, ok):
+                    done = self._sends.get(send_id)
+                    if done is not None and not done.done():
+                        done.set_result(ok)
+                case _:
+                    self._events.put(event)
+        self._wake.set()
+
+
+class _Queue(Generic[T]):
+    """A bounded queue for one reader; a full one drops and counts its oldest."""
+
+    def __init__(self, limit: int) -> None:
+        self._items: deque[T] = deque(maxlen=limit)
+        self._filled = asyncio.Event()
+        self.dropped = 0
+
+    def put(self, item: T) -> None:
+        self.dropped += len(self._items) == self._items.maxlen
+        self._items.append(item)
+        self._filled.set()
+
+    async def get(self) -> T:
+        while not self._items:
+            self._filled.clear()
+            await self._filled.wait()
+        return self._items.popleft()
+
+
+_OPTIONS = ("port", "profile", "dialect", "lifetime_s")
+
+
+def driver(context: DriverContext) -> SkstackUnit:
+    """The driver ``skstack``.
+
+    ``port`` is a URI. ``profile`` names the product and ``dialect`` ("SE" or "DSE") its firmware;
+    without either the module tells what it speaks. ``lifetime_s`` is the session's life.
+    """
+    options = context.options
+    for key in options:
+        if key not in _OPTIONS:
+            raise UsageError(f"the skstack driver has no option {key!r}; {_near(key, _OPTIONS)}")
+    uri = options.get("port")
+    if not isinstance(uri, str):
+        raise UsageError("the skstack driver needs a port, for example serial:/dev/ttyUSB0")
+    parse_port(uri)
+    name, profile = options.get("dialect"), options.get("profile")
+    if name is not None and name not in DIALECTS:
+        raise UsageError(f"no dialect is called {name!r}; {_near(str(name), DIALECTS)}")
+    if profile is not None and profile not in PRODUCTS:
+        raise UsageError(f"no module is called {profile!r}; {_near(str(profile), PRODUCTS)}")
+    product = PRODUCTS[profile] if profile is not None else Product("Wi-SUN module", "", None)
+    lifetime_s = options.get("lifetime_s", DEFAULT_LIFETIME_S)
+    if not isinstance(lifetime_s, int):
+        raise UsageError(f"lifetime_s is a whole number of seconds, not {lifetime_s!r}")
+    return SkstackUnit(
+        context.clock,
+        lambda: open_port(uri),
+        dialect=product.dialect if name is None else DIALECTS[name],
+        lifetime_s=lifetime_s,
+        model=product.model,
+        maker=product.maker,
+    )
+
+
+def _near(given: str, known: Iterable[str]) -> str:
+    names = list(known)
+    near = difflib.get_close_matches(given, names, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
