@@ -1,0 +1,1 @@
+"""What is served to the home: ECHONET Lite, its announcements, and the link's diagnosis."""

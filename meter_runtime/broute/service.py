@@ -1,0 +1,158 @@
+"""The B-route at work: link events in, requests answered, announcements out.
+
+Three small loops over one communication unit. Their rules live in the sans-I/O parts: the node
+decides what to answer, the announcer what to say unasked and when, :class:`LinkStatus` what the
+operator is told. A datagram that cannot be sent is the home's loss, never the meter's.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+from meter_runtime.broute.announcer import Announcer
+from meter_runtime.broute.credentials import BRouteCredentials
+from meter_runtime.broute.echonet.frame import Esv
+from meter_runtime.broute.echonet.node import EchonetNode
+from meter_runtime.broute.status import LinkStatus
+from meter_runtime.clock import Clock, jst, slot_start, wait_for_event
+from meter_runtime.comm.contracts import (
+    AuthFailed,
+    AuthOk,
+    CommunicationUnit,
+    LinkEvent,
+    LinkStarted,
+    LinkStartFailed,
+    PeerLeft,
+    SessionExpired,
+    UnitFault,
+)
+
+log = logging.getLogger(__name__)
+
+
+class BRouteService:
+    """Serves one home over one communication unit."""
+
+    def __init__(
+        self,
+        unit: CommunicationUnit,
+        node: EchonetNode,
+        announcer: Announcer,
+        credentials: BRouteCredentials,
+        clock: Clock,
+    ) -> None:
+        self.unit = unit
+        self.node = node
+        self.announcer = announcer
+        self.credentials = credentials
+        self.link = LinkStatus()
+        self._clock = clock
+        self._announcer_stirred = asyncio.Event()
+        self._serving = False
+        self._sending = 0
+        self.started = asyncio.Event()
+        self.idle = asyncio.Event()
+        """Nothing of ours is on its way through the communication unit."""
+        self.idle.set()
+
+    async def run(self) -> None:
+        """Serve until cancelled; the link is brought down on the way out."""
+        await self.unit.start(self.credentials.link)
+        self._serving = True
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._follow_link())
+                group.create_task(self._answer())
+                group.create_task(self._announce())
+        finally:
+            self._serving = False
+            await self.unit.stop()
+
+    def boundary(self, slot: int) -> None:
+        """A half-hour value was stored: it is announced, if we serve."""
+        if not self._serving:
+            return
+        age = max(0.0, self._clock.wall() - slot_start(slot))
+        self.announcer.boundary(slot, self._clock.monotonic(), age)
+        self._announcer_stirred.set()
+
+    def report(self) -> dict[str, Any]:
+        """The ``broute`` part of the status document."""
+        session = self.link.session
+        return {
+            "in_service": True,
+            **self.link.report(),
+            "medium": self.unit.medium,
+            "link": self.link.detail,
+            "session": None
+            if session is None
+            else {
+                "peer": session.peer,
+                "since": jst(session.since).isoformat(timespec="seconds"),
+                "expires": jst(session.expires).isoformat(timespec="seconds"),
+            },
+            "counters": {
+                **self.link.counters,
+                **self.unit.counters,
+                **self.node.counters,
+                **self.announcer.counters,
+            },
+        }
+
+    async def _follow_link(self) -> None:
+        async for event in self.unit.events():
+            self.link.follow(event, self._clock.wall())
+            self._log(event)
+            now = self._clock.monotonic()
+            match event:
+                case AuthOk(peer):
+                    self.node.reset_session()
+                    self.announcer.authenticated(peer, now)
+                case LinkStarted():
+                    self.started.set()
+                    self.announcer.peer_gone(now)
+                case PeerLeft() | SessionExpired() | UnitFault() | LinkStartFailed():
+                    self.announcer.peer_gone(now)
+                case _:
+                    continue
+            self._announcer_stirred.set()
+
+    async def _answer(self) -> None:
+        while True:
+            datagram = await self.unit.recv()
+            payload = datagram.payload
+            answer = self.node.handle(payload)
+            if answer is not None:
+                await self._send(answer, datagram.peer)
+            elif len(payload) >= 12 and payload[10] == Esv.INFC_RES:
+                self.announcer.infc_answered(int.from_bytes(payload[2:4], "big"))
+                self._announcer_stirred.set()
+
+    async def _announce(self) -> None:
+        while True:
+            self._announcer_stirred.clear()
+            announcement = self.announcer.due(self._clock.monotonic())
+            if announcement is not None:
+                sent = await self._send(announcement.payload, announcement.peer)
+                self.announcer.sent(sent, self._clock.monotonic())
+                continue
+            await wait_for_event(
+                self._clock, self._announcer_stirred, self.announcer.next_deadline()
+            )
+
+    async def _send(self, payload: bytes, peer: str) -> bool:
+        self._sending += 1
+        self.idle.clear()
+        try:
+            return await self.unit.send(payload, peer)
+        finally:
+            self._sending -= 1
+            if not self._sending:
+                self.idle.set()
+
+    def _log(self, event: LinkEvent) -> None:
+        match event:
+            case AuthFailed() | LinkStartFailed() | UnitFault():
+                log.warning("link: %s", event)
+            case _:
+                log.info("link: %s", event)
