@@ -27,7 +27,7 @@ class MaskedLines:
         self._line = bytearray()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield the lines that these octets complete, ends included."""
+        """Yield the lines that these octets complete, with the octet that ended them."""
         for byte in data:
             self._line.append(byte)
             if byte in (0x0A, 0x0D) or len(self._line) >= MAX_REPLY_LINE:
