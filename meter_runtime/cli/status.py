@@ -1,0 +1,163 @@
+"""``meter-runtime status``: the running meter on one screen."""
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from meter_runtime import control, control_paths
+from meter_runtime.cli.duration import format_duration
+from meter_runtime.cli.parser import add_command, add_control_option
+
+if TYPE_CHECKING:
+    from meter_runtime.cli.parser import Commands
+
+_LABEL_WIDTH = 12
+_NONE = "-"
+
+Status = Mapping[str, Any]
+
+
+def register(commands: "Commands") -> None:
+    parser = add_command(
+        commands,
+        "status",
+        "Show the running meter: clock, units, registers, history, and the B-route's diagnosis.",
+        "meter-runtime status --json | jq .registers",
+    )
+    parser.add_argument("--json", action="store_true", help="the whole status as one document")
+    add_control_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    status = control.ask(control_paths.find(args.control), "status")
+    print(json.dumps(status, indent=2) if args.json else render(status))
+    return 0
+
+
+def render(status: Status) -> str:
+    """What the status holds, section by section; what it does not hold is left out."""
+    lines: list[str] = []
+    for label, text in _rows(status):
+        lines.append(f"{label:<{_LABEL_WIDTH}}{text}".rstrip())
+    return "\n".join(lines)
+
+
+def _rows(status: Status) -> Iterator[tuple[str, str]]:
+    """Rows of label and text; a row that continues a section has no label."""
+    yield (
+        "meter",
+        _joined(
+            status.get("meter_id"),
+            f"version {status['version']}" if "version" in status else None,
+            f"up {format_duration(status['uptime_s'])}" if "uptime_s" in status else None,
+        ),
+    )
+    sections = {
+        "clock": _clock,
+        "registers": _registers,
+        "history": _history,
+        "units": _units,
+        "combination": _combination,
+        "broute": _broute,
+        "aroute": _aroute,
+    }
+    titles = {"broute": "B-route", "aroute": "A-route"}
+    for name, rows in sections.items():
+        section = status.get(name)
+        if not section:
+            continue
+        label = titles.get(name, name)
+        for text in rows(section):
+            yield label, text
+            label = ""
+
+
+def _clock(clock: Status) -> Iterator[str]:
+    yield _joined(clock.get("now"), clock.get("trust"))
+
+
+def _registers(registers: Status) -> Iterator[str]:
+    yield _joined(
+        f"forward {_kwh(registers.get('forward_wh'))}",
+        f"reverse {_kwh(registers.get('reverse_wh'))}",
+    )
+    power = registers.get("power_w")
+    direction = " to the grid" if power is not None and power < 0 else ""
+    yield _joined(
+        f"power {_quantity(power, 'W')}{direction}",
+        f"R {_quantity(registers.get('current_r_a'), 'A')}",
+        f"T {_quantity(registers.get('current_t_a'), 'A')}",
+    )
+
+
+def _history(history: Status) -> Iterator[str]:
+    stored = f"{history.get('stored', 0):,} half-hours"
+    oldest, newest = history.get("oldest"), history.get("newest")
+    yield _joined(stored, f"{oldest} to {newest}" if oldest and newest else None)
+
+
+def _units(units: Status) -> Iterator[str]:
+    for kind, unit in units.items():
+        if not unit:
+            yield f"{kind:<15}none"
+            continue
+        known = ("model", "serial", "state")
+        more = [_fact(key, value) for key, value in unit.items() if key not in known and value]
+        serial = f"no. {unit['serial']}" if unit.get("serial") else None
+        yield f"{kind:<15}" + _joined(unit.get("model"), serial, unit.get("state"), *more)
+
+
+def _combination(combination: Status) -> Iterator[str]:
+    yield "valid" if combination.get("ok") else "not valid"
+    for finding in combination.get("findings", ()):
+        yield f"{finding.get('code')} {finding.get('severity')}: {finding.get('text')}"
+
+
+def _broute(broute: Status) -> Iterator[str]:
+    serving = None if broute.get("in_service", True) else "not in service"
+    undefined = "undefined combination" if broute.get("undefined_combination") else None
+    message = f"message {broute.get('message', _NONE)}: {broute.get('text', _NONE)}"
+    yield _joined(message, serving, undefined)
+    items = broute.get("items") or {}
+    if items:
+        yield _joined(*(_fact(name, value) for name, value in items.items()))
+    session = broute.get("session")
+    if session:
+        yield _joined(
+            broute.get("medium"),
+            f"HEMS {session.get('peer', _NONE)}",
+            f"since {session['since']}" if session.get("since") else None,
+            f"until {session['expires']}" if session.get("expires") else None,
+        )
+    else:
+        yield _joined(broute.get("medium"), "no HEMS joined")
+    counters = {name: count for name, count in (broute.get("counters") or {}).items() if count}
+    if counters:
+        yield _joined(*(f"{name.replace('_', ' ')} {count:,}" for name, count in counters.items()))
+
+
+def _aroute(aroute: Status) -> Iterator[str]:
+    acknowledged = aroute.get("acknowledged_up_to")
+    yield _joined(
+        "connected" if aroute.get("connected") else "not connected",
+        f"{aroute.get('queued', 0):,} queued",
+        f"acknowledged up to {acknowledged}" if acknowledged else None,
+    )
+
+
+def _joined(*parts: object) -> str:
+    return "  ".join(str(part) for part in parts if part not in {None, ""})
+
+
+def _fact(key: str, value: object) -> str:
+    name = key.replace("_", " ")
+    return name if value is True else f"{name} {value}"
+
+
+def _kwh(energy_wh: float | None) -> str:
+    return f"{_NONE} kWh" if energy_wh is None else f"{energy_wh / 1000:,.3f} kWh"
+
+
+def _quantity(value: float | None, unit: str) -> str:
+    return f"{_NONE} {unit}" if value is None else f"{value:,} {unit}"

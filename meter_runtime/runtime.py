@@ -1,0 +1,205 @@
+"""Boot and wiring of one meter: units, metrology, B-route, and the answers for its operator.
+
+Nothing is decided here. :func:`build` opens the stores, loads the drivers that the configuration
+names and joins the rooms to each other; :class:`Meter` runs them under one supervisor. The bench
+builds its meter through the same function, so the runtime cannot tell a virtual laboratory from
+hardware.
+"""
+
+import logging
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+from meter_runtime.broute.announcer import Announcer
+from meter_runtime.broute.credentials import BRouteCredentials
+from meter_runtime.broute.echonet.data import ENERGY_UNITS_MWH, MeterSettings
+from meter_runtime.broute.echonet.node import EchonetNode
+from meter_runtime.broute.home_data import HomeData
+from meter_runtime.broute.service import BRouteService
+from meter_runtime.clock import HALF_HOUR_S, Clock, slot_at
+from meter_runtime.comm.contracts import CommunicationUnit, LinkCredentials
+from meter_runtime.comm.ports import open_port
+from meter_runtime.config import Config
+from meter_runtime.errors import MeterError, UsageError
+from meter_runtime.events import EventBus
+from meter_runtime.metrology.events import BoundaryStored
+from meter_runtime.metrology.service import MeteringService
+from meter_runtime.storage.media import FileMedia
+from meter_runtime.storage.registers import RegisterStore
+from meter_runtime.storage.ring import LOAD_PROFILE_DEPTH, Ring
+from meter_runtime.supervisor import Supervisor
+from meter_runtime.units.contracts import MeteringUnit, UnitKind, Wiring
+from meter_runtime.units.drivers import DriverContext, load_driver
+
+log = logging.getLogger(__name__)
+
+RING_FILE = "load-profile.ring"
+REGISTERS_FILE = "registers.twin"
+_MWH_PER_KWH = 1_000_000
+
+
+@dataclass(slots=True)
+class Stores:
+    """The meter's media, open, locked, and closed together."""
+
+    ring: FileMedia
+    registers: FileMedia
+    closed: bool = False
+
+    def close(self) -> None:
+        self.closed = True
+        self.ring.close()
+        self.registers.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """One meter, wired; :meth:`run` brings it to life."""
+
+    config: Config
+    clock: Clock
+    bus: EventBus
+    metering_unit: MeteringUnit
+    metering: MeteringService
+    broute: BRouteService | None
+    supervisor: Supervisor
+    stores: Stores
+    built_at: float
+    """Clock.monotonic() when the meter was wired."""
+
+    async def run(self) -> None:
+        """Meter and serve until :meth:`stop`; registers are stored on the way out."""
+        try:
+            await self.supervisor.run()
+        finally:
+            self.close()
+
+    def stop(self) -> None:
+        """Ask :meth:`run` to end."""
+        self.supervisor.stop()
+
+    def close(self) -> None:
+        """Store the registers and release the media; does nothing the second time."""
+        if not self.stores.closed:
+            self.metering.close()
+            self.stores.close()
+
+
+async def check_port(config: Config) -> None:
+    """Open the communication unit's port once and close it again.
+
+    A port that is missing, taken or forbidden when the meter starts is a mistake to tell at once;
+    one that is lost later is waited for.
+    """
+    port = await open_port(config.units.communication.port)
+    await port.close()
+
+
+def build(config: Config, clock: Clock, *, metering_unit: MeteringUnit | None = None) -> Meter:
+    """Open, load and join what the configuration names.
+
+    ``metering_unit`` stands in for the configured driver's, where the caller has the unit already.
+    Raises UsageError for what the configuration got wrong and MeterError for what the world did;
+    no store is left open then.
+    """
+    if config.broute.id is not None and config.broute.password is not None:
+        credentials = BRouteCredentials(
+            LinkCredentials(config.broute.id, config.broute.password), config.broute.accepted_on
+        )
+    else:
+        credentials = None
+    context = DriverContext(clock, dict(config.units.metering.options))
+    unit: MeteringUnit = metering_unit or load_driver(
+        UnitKind.METERING, config.units.metering.driver
+    )(context)
+    stores = _open_stores(config.storage.state_dir)
+    try:
+        bus = EventBus()
+        ring = Ring.open(
+            stores.ring,
+            HALF_HOUR_S,
+            LOAD_PROFILE_DEPTH,
+            unit.nameplate.serial,
+            slot_at(clock.wall()),
+        )
+        metering = MeteringService(unit, clock, ring, RegisterStore(stores.registers), bus)
+        supervisor = Supervisor(clock, bus)
+        supervisor.add("metering", metering.run)
+        broute = None
+        if credentials is not None:
+            broute = _build_broute(config, clock, unit, metering, credentials)
+            service = broute
+            bus.subscribe(BoundaryStored, lambda event: service.boundary(event.slot))
+            supervisor.add("B-route", broute.run)
+        else:
+            log.warning("no B-route credentials: the meter measures and stores, and serves nobody")
+    except BaseException:
+        stores.close()
+        raise
+    return Meter(config, clock, bus, unit, metering, broute, supervisor, stores, clock.monotonic())
+
+
+def _build_broute(
+    config: Config,
+    clock: Clock,
+    unit: MeteringUnit,
+    metering: MeteringService,
+    credentials: BRouteCredentials,
+) -> BRouteService:
+    wanted = config.units.communication
+    context = DriverContext(clock, {"port": wanted.port, **wanted.options})
+    communication: CommunicationUnit = load_driver(UnitKind.COMMUNICATION, wanted.driver)(context)
+    settings = config.broute
+    nameplate = unit.nameplate
+    data = HomeData(
+        metering,
+        clock,
+        lambda: communication.mac,
+        lambda: broute.credentials,
+        feed_in_as_forward=settings.feed_in_as_forward,
+    )
+    node = EchonetNode(
+        MeterSettings(
+            serial=nameplate.serial,
+            profile=settings.profile,
+            wiring=nameplate.wiring or Wiring.ONE_PHASE_THREE_WIRE,
+            two_way=nameplate.two_way,
+            energy_unit=_energy_unit_code(settings.energy_unit),
+            effective_digits=settings.effective_digits,
+            coefficient=settings.coefficient,
+            route_b_id=credentials.link.route_b_id,
+            confirmed_announcements=settings.notification == "infc",
+        ),
+        data,
+    )
+    announcer = Announcer(node, random.Random())
+    broute = BRouteService(communication, node, announcer, credentials, clock)
+    return broute
+
+
+def _energy_unit_code(unit_kwh: float) -> int:
+    wanted = round(unit_kwh * _MWH_PER_KWH)
+    for code, unit_mwh in ENERGY_UNITS_MWH.items():
+        if unit_mwh == wanted:
+            return code
+    raise UsageError(f"[broute] energy_unit: {unit_kwh:g} kWh is no unit of EPC E1")
+
+
+def _open_stores(state_dir: Path) -> Stores:
+    try:
+        state_dir.mkdir(mode=0o700, exist_ok=True)
+    except OSError as failure:
+        raise MeterError(
+            f"{state_dir}: the state directory cannot be made: {failure.strerror};"
+            " name a writable one in [storage] state_dir"
+        ) from None
+    ring = FileMedia(state_dir / RING_FILE, Ring.size_for(LOAD_PROFILE_DEPTH, FileMedia.write_unit))
+    try:
+        registers = FileMedia(
+            state_dir / REGISTERS_FILE, RegisterStore.size_for(FileMedia.write_unit)
+        )
+    except BaseException:
+        ring.close()
+        raise
+    return Stores(ring, registers)

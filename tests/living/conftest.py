@@ -1,0 +1,60 @@
+"""A bench to test against, and momonga as any program would use it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
+
+import momonga
+import pytest
+
+from meter_runtime.bench.laboratory import Bench
+
+T = TypeVar("T")
+
+
+class Home:
+    """momonga, unmodified, on a thread of its own: it blocks, the bench must not."""
+
+    def __init__(self, bench: Bench, module: int = 0, **credentials: str) -> None:
+        self._hems = momonga.Momonga(
+            credentials.get("route_b_id", bench.route_b_id),
+            credentials.get("password", bench.password),
+            bench.modules[module].tty,
+            scan_retries=1,
+            join_retries=1,
+        )
+        self._hems.internal_xmit_interval = 0
+
+    async def open(self) -> None:
+        await asyncio.to_thread(self._hems.open)
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._hems.close)
+
+    async def get(self, what: str, **arguments: Any) -> Any:
+        """The result of momonga's ``get_…`` of this name."""
+        return await asyncio.to_thread(getattr(self._hems, f"get_{what}"), **arguments)
+
+    @contextlib.asynccontextmanager
+    async def joined(self) -> AsyncIterator["Home"]:
+        await self.open()
+        try:
+            yield self
+        finally:
+            await self.close()
+
+
+async def steady(live: Callable[[], T], read: Callable[[], Any]) -> tuple[Any, T]:
+    """What was read, and the meter's own value, which did not change meanwhile."""
+    for _ in range(20):
+        before = live()
+        value = await read()
+        if live() == before:
+            return value, before
+    raise AssertionError("the meter's value changed during each of twenty readings")
+
+
+@pytest.fixture
+def anyone() -> type[Home]:
+    return Home
