@@ -47,7 +47,7 @@ def status(meter: Meter) -> dict[str, Any]:
         "meter_id": meter.config.meter.id,
         "version": __version__,
         "metrology_version": METROLOGY_VERSION,
-        "uptime_s": int(clock.monotonic() - meter.built_at),
+        "uptime_s": int(clock.monotonic() - meter.started_at),
         "clock": {"now": _stamp(clock.wall()), "trust": clock.trust.value},
         "units": {
             "communication": communication,

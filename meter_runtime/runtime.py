@@ -23,7 +23,13 @@ from meter_runtime.comm.ports import open_port
 from meter_runtime.config import Config
 from meter_runtime.errors import MeterError, UsageError
 from meter_runtime.events import EventBus
-from meter_runtime.metrology.events import BoundaryStored
+from meter_runtime.metrology.events import (
+    BoundaryStored,
+    StorageFailed,
+    StorageHealed,
+    UnitAnswers,
+    UnitSilent,
+)
 from meter_runtime.metrology.service import MeteringService
 from meter_runtime.storage.media import FileMedia
 from meter_runtime.storage.registers import RegisterStore
@@ -53,7 +59,7 @@ class Stores:
         self.registers.close()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Meter:
     """One meter, wired; :meth:`run` brings it to life."""
 
@@ -65,11 +71,12 @@ class Meter:
     broute: BRouteService | None
     supervisor: Supervisor
     stores: Stores
-    built_at: float
-    """Clock.monotonic() when the meter was wired."""
+    started_at: float
+    """Clock.monotonic() when the meter was wired, then when it began to run."""
 
     async def run(self) -> None:
         """Meter and serve until :meth:`stop`; registers are stored on the way out."""
+        self.started_at = self.clock.monotonic()
         try:
             await self.supervisor.run()
         finally:
@@ -131,6 +138,8 @@ def build(config: Config, clock: Clock, *, metering_unit: MeteringUnit | None = 
             broute = _build_broute(config, clock, unit, metering, credentials)
             service = broute
             bus.subscribe(BoundaryStored, lambda event: service.boundary(event.slot))
+            for trouble in (UnitSilent, UnitAnswers, StorageFailed, StorageHealed):
+                bus.subscribe(trouble, lambda _: service.check_statuses())
             supervisor.add("B-route", broute.run)
         else:
             log.warning("no B-route credentials: the meter measures and stores, and serves nobody")

@@ -181,7 +181,7 @@ def test_every_check_runs_and_the_failed_ones_are_named(checkout: Checkout) -> N
 
 def test_run_starts_the_bench_with_a_hems(checkout: Checkout) -> None:
     installed(checkout).dev("run", "--load", "my load.csv")
-    assert checkout.called() == ["meter-runtime bench --hems momonga --load my load.csv"]
+    assert checkout.called() == ["meter-runtime bench --hems momonga --history 1 --load my load.csv"]
 
 
 def test_bench_measures(checkout: Checkout) -> None:

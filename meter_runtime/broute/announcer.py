@@ -1,9 +1,9 @@
 """What the meter says unasked, and when.
 
-Owns the schedule of two announcements: the instance list after every authentication, and the
+Owns the schedule of three announcements: the instance list after every authentication, the
 half-hour values after every stored boundary (meter-controller interface specification: within
-five minutes of :00 and :30). The node words them; the service sends them. Sans-I/O: ``now`` is
-monotonic seconds, waits are returned as deadlines.
+five minutes of :00 and :30), and statuses that changed. The node words them; the service sends
+them. Sans-I/O: ``now`` is monotonic seconds, waits are returned as deadlines.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,9 @@ HALF_HOUR_LIFE_S = 300.0
 
 INSTANCE_LIST_LIFE_S = 15.0
 """After so long a controller that missed the instance list has asked for it."""
+
+STATUS_LIFE_S = 60.0
+"""A changed status is told so long; afterwards whoever wants it reads it (*unverified*)."""
 
 _COUNTERS = (
     "announced",
@@ -62,7 +65,7 @@ class Announcement:
     peer: str
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Pending:
     """One announcement on its way, worded at its first sending, so that repeats are the same."""
 
@@ -97,6 +100,8 @@ class Announcer:
         self._peer: str | None = None
         self._instance_list: _Pending | None = None
         self._half_hour: _Pending | None = None
+        self._status: _Pending | None = None
+        self._status_epcs: tuple[int, ...] = ()
         self._in_flight: _Pending | None = None
 
     def authenticated(self, peer: str, now: float) -> None:
@@ -116,8 +121,19 @@ class Announcer:
         """Nobody is joined. A half-hour value waits for a home to come back in time."""
         self._drop_ended(now)
         self._peer = None
-        self._instance_list = None
+        self._instance_list = self._status = None
         self._reword_half_hour()
+
+    def statuses_changed(self, epcs: tuple[int, ...], now: float) -> None:
+        """These announced properties have new values; together with those still to be told."""
+        waiting = self._status is not None and self._status is not self._in_flight
+        known = self._status_epcs if waiting else ()
+        self._status_epcs = (*known, *(epc for epc in epcs if epc not in known))
+        self._status = _Pending(
+            partial(self._node.announcement_statuses, self._status_epcs),
+            due=now,
+            expires=now + STATUS_LIFE_S,
+        )
 
     def boundary(self, slot: int, now: float, age_s: float) -> None:
         """The register at the boundary opening ``slot`` was stored, ``age_s`` after the boundary.
@@ -165,7 +181,7 @@ class Announcer:
             self.counters["announcements_repeated"] += 1
         pending.tries += 1
         self._in_flight = pending
-        peer = ALL_NODES if pending is self._instance_list else self._peer
+        peer = self._peer if pending is self._half_hour else ALL_NODES
         return Announcement(pending.payload, peer)
 
     def sent(self, ok: bool, now: float) -> None:
@@ -178,7 +194,7 @@ class Announcer:
             pending.due = now + self._pace.confirm_s
             if not pending.confirmed:
                 self._drop(pending)
-        elif pending is self._instance_list or pending is self._half_hour:
+        elif pending in (self._instance_list, self._status, self._half_hour):
             pending.due = now + self._pace.retry_s
             if pending.due > pending.expires:
                 self._end(pending)
@@ -195,7 +211,7 @@ class Announcer:
     def _next(self) -> _Pending | None:
         if self._instance_list is not None:
             return self._instance_list
-        return None if self._peer is None else self._half_hour
+        return None if self._peer is None else self._status or self._half_hour
 
     def _reword_half_hour(self) -> None:
         if self._half_hour is not None:
@@ -208,7 +224,7 @@ class Announcer:
 
     def _drop_ended(self, now: float) -> None:
         """Drop what has outlived its time, or has been repeated often enough."""
-        for pending in (self._instance_list, self._half_hour):
+        for pending in (self._instance_list, self._status, self._half_hour):
             if pending is None or pending is self._in_flight:
                 continue
             repeated_enough = pending.heard > self._pace.confirm_repeats and now >= pending.due
@@ -223,5 +239,7 @@ class Announcer:
     def _drop(self, pending: _Pending) -> None:
         if pending is self._instance_list:
             self._instance_list = None
+        elif pending is self._status:
+            self._status = None
         elif pending is self._half_hour:
             self._half_hour = None

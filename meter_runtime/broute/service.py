@@ -26,12 +26,16 @@ from meter_runtime.comm.contracts import (
     SessionExpired,
     UnitFault,
 )
+from meter_runtime.events import EventBus
 
 log = logging.getLogger(__name__)
 
 
 class BRouteService:
-    """Serves one home over one communication unit."""
+    """Serves one home over one communication unit.
+
+    Link events are published on ``bus`` once they have been followed here.
+    """
 
     def __init__(
         self,
@@ -40,6 +44,7 @@ class BRouteService:
         announcer: Announcer,
         credentials: BRouteCredentials,
         clock: Clock,
+        bus: EventBus | None = None,
     ) -> None:
         self.unit = unit
         self.node = node
@@ -47,6 +52,7 @@ class BRouteService:
         self.credentials = credentials
         self.link = LinkStatus()
         self._clock = clock
+        self._bus = bus
         self._announcer_stirred = asyncio.Event()
         self._serving = False
         self._sending = 0
@@ -76,6 +82,13 @@ class BRouteService:
         self.announcer.boundary(slot, self._clock.monotonic(), age)
         self._announcer_stirred.set()
 
+    def check_statuses(self) -> None:
+        """Something happened that the meter's statuses may show: a change is announced."""
+        changed = self.node.changed_statuses()
+        if changed and self._serving:
+            self.announcer.statuses_changed(changed, self._clock.monotonic())
+            self._announcer_stirred.set()
+
     def report(self) -> dict[str, Any]:
         """The ``broute`` part of the status document."""
         session = self.link.session
@@ -103,6 +116,8 @@ class BRouteService:
         async for event in self.unit.events():
             self.link.follow(event, self._clock.wall())
             self._log(event)
+            if self._bus is not None:
+                self._bus.publish(event)
             now = self._clock.monotonic()
             match event:
                 case AuthOk(peer):
@@ -127,6 +142,7 @@ class BRouteService:
             elif len(payload) >= 12 and payload[10] == Esv.INFC_RES:
                 self.announcer.infc_answered(int.from_bytes(payload[2:4], "big"))
                 self._announcer_stirred.set()
+            self.check_statuses()  # the home may have set one, with or without an answer
 
     async def _announce(self) -> None:
         while True:

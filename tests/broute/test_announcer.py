@@ -371,3 +371,53 @@ def test_whatever_happens_half_hour_values_keep_to_their_home_and_their_time(
     ended = sum(meter.counters[name] for name in ("announced", "announcements_superseded"))
     assert ended <= boundaries
     assert meter.counters["announced"] <= said
+
+
+def test_a_status_that_changed_is_told_to_all() -> None:
+    data = HomeMeter()
+    node = EchonetNode(settings(), data)
+    meter = Announcer(node, Random(1), AT_ONCE)
+    meter.authenticated(PEER, 0.0)
+    assert meter.due(0.0) is not None
+    meter.sent(True, 0.0)
+    assert node.changed_statuses() == ()
+
+    data.faulty = True
+    changed = node.changed_statuses()
+    assert changed == (0x88,)
+    assert node.changed_statuses() == ()
+    meter.statuses_changed(changed, 1.0)
+
+    announcement = meter.due(1.0)
+    assert announcement is not None
+    assert announcement.peer == ALL_NODES
+    frame = frame_of(announcement)
+    assert frame.esv == Esv.INF
+    assert frame.deoj == bytes.fromhex("0EF001")
+    assert [(epc, edt) for epc, edt in frame.properties] == [(0x88, b"\x41")]
+    meter.sent(True, 1.0)
+    assert meter.next_deadline() is None
+
+
+def test_statuses_that_changed_one_after_the_other_are_told_together() -> None:
+    meter = joined()
+    meter.statuses_changed((0x88,), 1.0)
+    meter.statuses_changed((0x81, 0x88), 1.5)
+    assert epcs_of(meter.due(2.0)) == [0x88, 0x81]
+
+
+def test_a_status_nobody_could_be_told_for_a_minute_is_given_up() -> None:
+    meter = joined()
+    meter.statuses_changed((0x88,), 0.0)
+    now = 0.0
+    while meter.due(now) is not None:
+        meter.sent(False, now)
+        now = meter.next_deadline() or now + 1000
+    assert now >= 60
+    assert happened(meter)["announcements_given_up"] == 1
+
+
+def test_the_home_that_sets_the_place_hears_of_it() -> None:
+    node = EchonetNode(settings(), HomeMeter())
+    node.handle(bytes.fromhex("1081000105FF010288016101810109"))
+    assert node.changed_statuses() == (0x81,)

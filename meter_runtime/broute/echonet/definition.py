@@ -65,7 +65,7 @@ class ServedObject:
     """An ECHONET object at work: EPC to reader and writer, access rules applied.
 
     ``readers`` answer Get, ``notifiers`` INF_REQ and announcements, ``writers`` the Sets. A code
-    that is missing there is refused.
+    that is missing there is refused. A change of an ``announced`` one is told unasked.
     """
 
     def __init__(self, eoj: bytes, rows: Iterable[PropertyDefinition[S]], state: S) -> None:
@@ -73,6 +73,7 @@ class ServedObject:
         self.readers: dict[int, Callable[[float], bytes | None]] = {}
         self.notifiers: dict[int, Callable[[float], bytes | None]] = {}
         self.writers: dict[int, Callable[[bytes, float], bool]] = {}
+        self.announced: list[int] = []
         for row in rows:
             reader = partial(row.read, state)
             self.notifiers[row.epc] = reader
@@ -80,3 +81,5 @@ class ServedObject:
                 self.readers[row.epc] = reader
             if row.write is not None:
                 self.writers[row.epc] = partial(row.write, state)
+            if row.announced:
+                self.announced.append(row.epc)

@@ -71,6 +71,7 @@ class EchonetNode:
             self._objects[served.eoj[:2] + _EVERY_INSTANCE] = served
         self._max_properties = settings.limits.max_properties
         self._tid = 0
+        self._told_statuses = self._statuses()
 
     def handle(self, payload: bytes) -> bytes | None:
         """The answer to one datagram, for its sender; ``None`` = stay silent. Never raises."""
@@ -101,11 +102,27 @@ class EchonetNode:
         """INF of the instance list (D5), from and to the node profile."""
         return self._announcement(Esv.INF, self._node, NODE_EOJ, (INSTANCE_LIST_EPC,), 0.0)
 
+    def changed_statuses(self) -> tuple[int, ...]:
+        """The meter's announced properties (map 9D) that changed since last asked."""
+        before, self._told_statuses = self._told_statuses, self._statuses()
+        return tuple(epc for epc, edt in self._told_statuses.items() if edt != before[epc])
+
+    def announcement_statuses(self, epcs: tuple[int, ...]) -> bytes:
+        """INF of changed statuses, from the meter to the node profile of whoever hears it.
+
+        The addressee is *unverified*: the specification's rule for announcements to all.
+        """
+        return self._announcement(Esv.INF, self._meter, NODE_EOJ, epcs, 0.0)
+
     def announcement_half_hour(self, slot: int) -> bytes:
         """INF (or INFC) of the registers at the boundary that opens ``slot``: EA, EB if served."""
         esv = Esv.INFC if self.settings.confirmed_announcements else Esv.INF
         epcs = tuple(epc for epc in _HALF_HOUR_EPCS if epc in self._meter.notifiers)
         return self._announcement(esv, self._meter, CONTROLLER_EOJ, epcs, slot_start(slot))
+
+    def _statuses(self) -> dict[int, bytes | None]:
+        # A status knows no time of day.
+        return {epc: self._meter.notifiers[epc](0.0) for epc in self._meter.announced}
 
     def _serve(self, request: Frame, service: _Service, served: ServedObject) -> bytes | None:
         """Carry a request out, to the end even where parts of it fail.
