@@ -22,7 +22,7 @@ import enum
 import hmac
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
@@ -74,9 +74,9 @@ class MalformedEap(ValueError):  # noqa: N818 - a packet, not an accident of our
 class SessionKeys:
     """What a finished conversation leaves: keys for EAP-PSK itself and for those above it."""
 
-    tek: bytes
-    msk: bytes
-    emsk: bytes
+    tek: bytes = field(repr=False)
+    msk: bytes = field(repr=False)
+    emsk: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +138,16 @@ class EapPskServer:
     """The authenticator's end: :meth:`start`, then :meth:`receive` until it is decided."""
 
     def __init__(
-        self, psk: bytes, server_id: bytes, random_bytes: Callable[[int], bytes], identifier: int
+        self,
+        psk: bytes,
+        server_id: bytes,
+        random_bytes: Callable[[int], bytes],
+        identifier: int,
+        *,
+        expected_peer: bytes | None = None,
     ) -> None:
         self._ak, self._kdk = derive_static_keys(psk)
+        self._expected_peer = expected_peer
         self._id_s = server_id
         self._rand_s = random_bytes(16)
         self._identifier = identifier & 0xFF
@@ -175,11 +182,18 @@ class EapPskServer:
             return self._check_peer(packet)
         return self._finish(packet)
 
+    def fail(self) -> bytes:
+        """Give the conversation up; the EAP-Failure that says so."""
+        self.state = State.FAILED
+        return failure(self._identifier)
+
     def _check_peer(self, packet: Packet) -> bytes:
         rand_p, mac_p, id_p = packet.body[:16], packet.body[16:32], packet.body[32:]
         proof = eax.cmac(self._ak, id_p + self._id_s + self._rand_s + rand_p)
         if not 1 <= len(id_p) <= MAX_ID_BYTES or not hmac.compare_digest(proof, mac_p):
-            return self._fail()
+            return self.fail()
+        if self._expected_peer not in (None, id_p):
+            return self.fail()
         self.peer_id = id_p
         keys = derive_session_keys(self._kdk, rand_p)
         self._keys_in_making = keys
@@ -197,16 +211,12 @@ class EapPskServer:
         if keys is None or (
             _unseal(keys.tek, 1, packet.header, packet.body) is not Result.DONE_SUCCESS
         ):
-            return self._fail()
+            return self.fail()
         self.state, self.keys = State.SUCCEEDED, keys
         return success(self._identifier)
 
     def _request(self, message: int, body: bytes) -> bytes:
         return encode(Code.REQUEST, self._identifier, message, self._rand_s, body)
-
-    def _fail(self) -> bytes:
-        self.state = State.FAILED
-        return failure(self._identifier)
 
 
 class EapPskPeer:
@@ -243,7 +253,7 @@ class EapPskPeer:
         if packet.code != Code.REQUEST or self.state is not State.RUNNING:
             return None
         answer = None
-        if packet.message == 0:
+        if packet.message == 0 and self._keys_in_making is None:
             answer = self._prove(packet)
         elif packet.message == 2 and packet.rand_s == self._rand_s and self.server_id is not None:
             answer = self._check_server(packet)

@@ -2,9 +2,11 @@
 
 import hashlib
 from dataclasses import dataclass
+from typing import Protocol
 
 from meter_runtime.comm.auth.eap_psk import KEY_BYTES
 from meter_runtime.comm.contracts import LinkCredentials
+from meter_runtime.secret import Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +48,34 @@ REAUTHENTICATE_AT = 0.8
 """Part of the lifetime after which the client re-authenticates, as real modules do."""
 
 
-def psk_from_password(credentials: LinkCredentials) -> bytes:
+class Identified(Protocol):
+    """Whatever carries an authentication ID."""
+
+    @property
+    def route_b_id(self) -> str: ...
+
+
+def psk_of(password: Secret) -> bytes:
     """The EAP-PSK key of a B-route password: the last 16 bytes of SHA-256 over its upper-case text.
 
     *Unverified*: recalled from public client code, not read in TTC JJ-300.10. Radio modules do
     this inside; only host-side PANA, the virtual modules and PLC need it.
     """
-    digest = hashlib.sha256(credentials.password.reveal().upper().encode("ascii")).digest()
+    digest = hashlib.sha256(password.reveal().upper().encode("ascii")).digest()
     return digest[-KEY_BYTES:]
 
 
-def server_id(credentials: LinkCredentials) -> bytes:
+def psk_from_password(credentials: LinkCredentials) -> bytes:
+    """The EAP-PSK key of these credentials: :func:`psk_of` their password."""
+    return psk_of(credentials.password)
+
+
+def server_id(credentials: Identified) -> bytes:
     """ID_S: ``SM`` and the authentication ID, 34 bytes (seen in captures)."""
     return b"SM" + credentials.route_b_id.encode("ascii")
 
 
-def peer_id(credentials: LinkCredentials) -> bytes:
+def peer_id(credentials: Identified) -> bytes:
     """ID_P: ``HEMS`` and the authentication ID, 36 bytes. *Unverified*: recalled; the PLC
     profile's field length agrees."""
     return b"HEMS" + credentials.route_b_id.encode("ascii")

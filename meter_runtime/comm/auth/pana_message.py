@@ -2,14 +2,15 @@
 
 Header, 16 bytes, big-endian: reserved 2, length 2 (header included), flags 2, type 2, session
 identifier 4, sequence number 4. Then AVPs: code 2, flags 2, length 2 (of the value alone),
-reserved 2, value padded with zeros to a multiple of four.
+reserved 2, a vendor's number 4 where flag V says so, value padded to a multiple of four.
 """
 
 import enum
 import hashlib
 import hmac
 import struct
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 PANA_PORT = 716
 """UDP port of both ends on the B-route (0x02CC)."""
@@ -17,6 +18,8 @@ PANA_PORT = 716
 MAX_MESSAGE = 1280
 _HEADER = struct.Struct(">HHHHII")
 _AVP = struct.Struct(">HHHH")
+_VENDOR_FLAG = 0x8000
+_VENDOR_BYTES = 4
 
 PRF_HMAC_SHA2_256 = 5
 AUTH_HMAC_SHA2_256_128 = 12
@@ -71,7 +74,7 @@ class MalformedPana(ValueError):  # noqa: N818 - a packet, not an accident of ou
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One PANA message; AVPs in the order of the wire."""
+    """One PANA message; AVPs in the order of the wire, those of vendors left out."""
 
     flags: Flag
     type: int
@@ -91,6 +94,12 @@ class Message:
         """The first AVP of this code as an unsigned 32-bit number."""
         value = self.get(code)
         return int.from_bytes(value, "big") if value is not None and len(value) == 4 else None
+
+    @property
+    def nonce(self) -> bytes | None:
+        """The nonce, None where it is absent or not of 8 to 256 bytes (section 8.5)."""
+        value = self.get(Avp.NONCE)
+        return value if value is not None and 8 <= len(value) <= 256 else None
 
 
 def u32(value: int) -> bytes:
@@ -124,18 +133,24 @@ def parse(data: bytes) -> Message:
     _, length, flags, kind, session_id, sequence = _HEADER.unpack_from(data)
     if length != len(data):
         raise MalformedPana(f"PANA length {length} in a datagram of {len(data)} bytes")
-    avps: list[tuple[int, bytes]] = []
+    avps = tuple((code, data[start:end]) for code, start, end in _avps_of(data))
+    return Message(Flag(flags), kind, session_id, sequence, avps)
+
+
+def _avps_of(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Code, start and end of the value of each AVP of a message, but for those of vendors."""
     at = _HEADER.size
-    while at < length:
-        if length - at < _AVP.size:
+    while at < len(data):
+        if len(data) - at < _AVP.size:
             raise MalformedPana("bytes after the last AVP")
-        code, _, size, _ = _AVP.unpack_from(data, at)
-        start = at + _AVP.size
+        code, flags, size, _ = _AVP.unpack_from(data, at)
+        is_vendors = bool(flags & _VENDOR_FLAG)
+        start = at + _AVP.size + is_vendors * _VENDOR_BYTES
         at = start + size + -size % 4
-        if at > length:
+        if at > len(data):
             raise MalformedPana(f"AVP {code} runs over the end")
-        avps.append((code, data[start : start + size]))
-    return Message(Flag(flags), kind, session_id, sequence, tuple(avps))
+        if not is_vendors:
+            yield code, start, start + size
 
 
 def auth_key(
@@ -157,21 +172,21 @@ def auth_key(
 
 def sign(message: Message, key: bytes) -> Message:
     """The message with an AUTH AVP at its end, over the message with AUTH zeroed."""
-    zeroed = (*message.avps, (int(Avp.AUTH), bytes(AUTH_BYTES)))
-    blank = Message(message.flags, message.type, message.session_id, message.sequence, zeroed)
-    tag = hmac.digest(key, encode(blank), hashlib.sha256)[:AUTH_BYTES]
-    avps = (*message.avps, (int(Avp.AUTH), tag))
-    return Message(message.flags, message.type, message.session_id, message.sequence, avps)
+    blank = replace(message, avps=(*message.avps, (int(Avp.AUTH), bytes(AUTH_BYTES))))
+    return replace(message, avps=(*message.avps, (int(Avp.AUTH), _tag(encode(blank), key))))
 
 
-def verify(message: Message, key: bytes) -> bool:
-    """Whether the message carries an AUTH AVP made with this key."""
-    given = message.get(Avp.AUTH)
-    if given is None or len(given) != AUTH_BYTES:
-        return False
-    zeroed = tuple(
-        (code, bytes(AUTH_BYTES) if code == Avp.AUTH else value) for code, value in message.avps
-    )
-    blank = Message(message.flags, message.type, message.session_id, message.sequence, zeroed)
-    tag = hmac.digest(key, encode(blank), hashlib.sha256)[:AUTH_BYTES]
-    return hmac.compare_digest(tag, given)
+def verify(data: bytes, key: bytes) -> bool:
+    """Whether these bytes, which :func:`parse` takes, carry an AUTH AVP made with this key.
+
+    Judged on the wire's bytes, so that what we do not know in them is covered as well.
+    """
+    for code, start, end in _avps_of(data):
+        if code == Avp.AUTH and end - start == AUTH_BYTES:
+            tag = _tag(data[:start] + bytes(AUTH_BYTES) + data[end:], key)
+            return hmac.compare_digest(tag, data[start:end])
+    return False
+
+
+def _tag(blank: bytes, key: bytes) -> bytes:
+    return hmac.digest(key, blank, hashlib.sha256)[:AUTH_BYTES]
