@@ -11,15 +11,15 @@ read, and no message here ever quotes a value that could be one.
 
 import datetime
 import logging
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
-from meter_runtime.errors import MeterError, UsageError, nearest
+from meter_runtime.errors import UsageError, nearest
 from meter_runtime.secret import Secret
+from meter_runtime.tables import read_table
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class Config(_Section, frozen=True):
 
 def load(path: Path) -> Config:
     """Read and check the file; :class:`UsageError` names the first mistake in it."""
-    table = _parse(path)
+    table = read_table(path, "no such file; name one with --config FILE")
     try:
         _check_keys(table, Config, "")
         config = msgspec.convert(table, Config, dec_hook=_convert)
@@ -131,19 +131,6 @@ def load(path: Path) -> Config:
     if config.broute.password is not None:
         _warn_if_exposed(path, _GROUP_AND_WORLD)
     return msgspec.structs.replace(config, broute=broute)
-
-
-def _parse(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as wrong:
-        raise UsageError(f"{path}: not TOML: {wrong}") from None
-    except UnicodeDecodeError as wrong:
-        raise UsageError(f"{path}: not UTF-8 text at byte {wrong.start}") from None
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file; name one with --config FILE") from None
-    except OSError as failure:
-        raise MeterError(f"{path}: cannot be read: {failure.strerror}") from None
 
 
 def _check_keys(table: Mapping[str, Any], kind: type[msgspec.Struct], section: str) -> None:

@@ -10,10 +10,11 @@ import logging
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from meter_runtime.broute.announcer import Announcer
 from meter_runtime.broute.credentials import BRouteCredentials
-from meter_runtime.broute.echonet.data import ENERGY_UNITS_MWH, MeterSettings
+from meter_runtime.broute.echonet.data import ENERGY_UNITS_MWH, MeterData, MeterSettings
 from meter_runtime.broute.echonet.node import EchonetNode
 from meter_runtime.broute.home_data import HomeData
 from meter_runtime.broute.service import BRouteService
@@ -43,6 +44,22 @@ log = logging.getLogger(__name__)
 RING_FILE = "load-profile.ring"
 REGISTERS_FILE = "registers.twin"
 _MWH_PER_KWH = 1_000_000
+
+
+class Interposition(Protocol):
+    """What stands between the rooms of the B-route where a laboratory wants to meddle."""
+
+    def link(self, unit: CommunicationUnit) -> CommunicationUnit:
+        """The communication unit as the B-route gets it."""
+        ...
+
+    def data(self, data: MeterData) -> MeterData:
+        """The meter's live data as the home is told it."""
+        ...
+
+    def settings(self, settings: MeterSettings) -> MeterSettings:
+        """The settings the home sees."""
+        ...
 
 
 @dataclass(slots=True)
@@ -103,10 +120,19 @@ async def check_port(config: Config) -> None:
     await port.close()
 
 
-def build(config: Config, clock: Clock, *, metering_unit: MeteringUnit | None = None) -> Meter:
+def build(
+    config: Config,
+    clock: Clock,
+    *,
+    metering_unit: MeteringUnit | None = None,
+    interpose: Interposition | None = None,
+    rng: random.Random | None = None,
+) -> Meter:
     """Open, load and join what the configuration names.
 
-    ``metering_unit`` stands in for the configured driver's, where the caller has the unit already.
+    ``metering_unit`` stands in for the configured driver's, where the caller has the unit already;
+    ``interpose`` stands between the B-route and what it serves; ``rng`` draws what may fall either
+    way, and is seeded where runs must repeat.
     Raises UsageError for what the configuration got wrong and MeterError for what the world did;
     no store is left open then.
     """
@@ -116,7 +142,8 @@ def build(config: Config, clock: Clock, *, metering_unit: MeteringUnit | None = 
         )
     else:
         credentials = None
-    context = DriverContext(clock, dict(config.units.metering.options))
+    rng = rng or random.Random()
+    context = DriverContext(clock, dict(config.units.metering.options), rng)
     unit: MeteringUnit = metering_unit or load_driver(
         UnitKind.METERING, config.units.metering.driver
     )(context)
@@ -135,7 +162,9 @@ def build(config: Config, clock: Clock, *, metering_unit: MeteringUnit | None = 
         supervisor.add("metering", metering.run)
         broute = None
         if credentials is not None:
-            broute = _build_broute(config, clock, unit, metering, credentials)
+            broute = _build_broute(
+                config, clock, unit, metering, credentials, bus=bus, interpose=interpose, rng=rng
+            )
             service = broute
             bus.subscribe(BoundaryStored, lambda event: service.boundary(event.slot))
             for trouble in (UnitSilent, UnitAnswers, StorageFailed, StorageHealed):
@@ -155,35 +184,40 @@ def _build_broute(
     unit: MeteringUnit,
     metering: MeteringService,
     credentials: BRouteCredentials,
+    *,
+    bus: EventBus,
+    interpose: Interposition | None,
+    rng: random.Random,
 ) -> BRouteService:
     wanted = config.units.communication
-    context = DriverContext(clock, {"port": wanted.port, **wanted.options})
+    context = DriverContext(clock, {"port": wanted.port, **wanted.options}, rng)
     communication: CommunicationUnit = load_driver(UnitKind.COMMUNICATION, wanted.driver)(context)
     settings = config.broute
     nameplate = unit.nameplate
-    data = HomeData(
+    home: MeterData = HomeData(
         metering,
         clock,
         lambda: communication.mac,
         lambda: broute.credentials,
         feed_in_as_forward=settings.feed_in_as_forward,
     )
-    node = EchonetNode(
-        MeterSettings(
-            serial=nameplate.serial,
-            profile=settings.profile,
-            wiring=nameplate.wiring or Wiring.ONE_PHASE_THREE_WIRE,
-            two_way=nameplate.two_way,
-            energy_unit=_energy_unit_code(settings.energy_unit),
-            effective_digits=settings.effective_digits,
-            coefficient=settings.coefficient,
-            route_b_id=credentials.link.route_b_id,
-            confirmed_announcements=settings.notification == "infc",
-        ),
-        data,
+    shown = MeterSettings(
+        serial=nameplate.serial,
+        profile=settings.profile,
+        wiring=nameplate.wiring or Wiring.ONE_PHASE_THREE_WIRE,
+        two_way=nameplate.two_way,
+        energy_unit=_energy_unit_code(settings.energy_unit),
+        effective_digits=settings.effective_digits,
+        coefficient=settings.coefficient,
+        route_b_id=credentials.link.route_b_id,
+        confirmed_announcements=settings.notification == "infc",
     )
-    announcer = Announcer(node, random.Random())
-    broute = BRouteService(communication, node, announcer, credentials, clock)
+    if interpose is not None:
+        communication = interpose.link(communication)
+        home, shown = interpose.data(home), interpose.settings(shown)
+    node = EchonetNode(shown, home)
+    announcer = Announcer(node, rng)
+    broute = BRouteService(communication, node, announcer, credentials, clock, bus=bus)
     return broute
 
 

@@ -116,7 +116,7 @@ def installed(checkout: Checkout) -> Checkout:
 def test_it_lists_its_targets_and_touches_nothing(checkout: Checkout, argv: Sequence[str]) -> None:
     listed = checkout.dev(*argv)
     assert listed.returncode == 0
-    for target in ("run", "test", "lint", "format", "bench", "clean"):
+    for target in ("run", "test", "lint", "format", "bench", "fuzz", "soak", "clean"):
         assert f"\n  {target} " in listed.stdout
     assert not (checkout.root / ".venv").exists()
 
@@ -181,12 +181,31 @@ def test_every_check_runs_and_the_failed_ones_are_named(checkout: Checkout) -> N
 
 def test_run_starts_the_bench_with_a_hems(checkout: Checkout) -> None:
     installed(checkout).dev("run", "--load", "my load.csv")
-    assert checkout.called() == ["meter-runtime bench --hems momonga --history 1 --load my load.csv"]
+    assert checkout.called() == [
+        "meter-runtime bench --hems momonga --history 1 --load my load.csv"
+    ]
 
 
 def test_bench_measures(checkout: Checkout) -> None:
     installed(checkout).dev("bench", "echonet")
     assert checkout.called() == ["python -m benchmarks echonet"]
+
+
+def test_fuzz_hunts_where_the_fuzzer_is(checkout: Checkout) -> None:
+    installed(checkout).dev("fuzz", "600")
+    assert checkout.called() == ["python -c import atheris", "python -m fuzz 600"]
+
+
+def test_soak_takes_its_time_and_its_seed(checkout: Checkout) -> None:
+    installed(checkout).dev("soak", "60", "--seed", "7")
+    assert checkout.called() == ["python -m fuzz.soak 60 --seed 7"]
+
+
+def test_a_machine_without_a_fuzzer_is_told_in_one_line(checkout: Checkout) -> None:
+    installed(checkout).failing = "python"
+    told = checkout.dev("fuzz")
+    assert told.returncode == 1
+    assert told.stderr.splitlines()[-1].startswith("dev: atheris has no build for this machine")
 
 
 def test_clean_removes_what_can_be_made_again(checkout: Checkout) -> None:

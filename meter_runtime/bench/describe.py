@@ -23,13 +23,18 @@ _SERVICES = {
 _SHOWN_BYTES = 8
 
 
+def service_name(esv: int) -> str:
+    """The specification's name of a service code."""
+    return _SERVICES.get(esv, f"ESV {esv:02X}")
+
+
 def describe(payload: bytes) -> str:
     """One line: service, and each property with the start of its data."""
     try:
         frame = parse(payload)
     except MalformedFrame:
         return f"{len(payload)} bytes that are no ECHONET Lite frame"
-    parts = [_SERVICES.get(frame.esv, f"ESV {frame.esv:02X}")]
+    parts = [service_name(frame.esv)]
     for item in (*frame.properties, *(frame.properties_get or ())):
         data = item.edt[:_SHOWN_BYTES].hex().upper()
         more = "…" if len(item.edt) > _SHOWN_BYTES else ""

@@ -5,6 +5,7 @@ fitted and with which readings: its load is the same function of time after ever
 integral from then to now is what a real unit would have counted, whoever was watching.
 """
 
+import json
 import random
 from pathlib import Path
 
@@ -20,9 +21,20 @@ _CAPACITY_A = 60
 _MWH_PER_KWH = 1_000_000
 
 
-def metering_unit(options: BenchOptions, clock: Clock, state_dir: Path) -> SimulatedMeteringUnit:
-    """The unit of this bench: the one remembered in ``state_dir``, else a new one."""
-    rng = random.Random(f"metering unit {options.seed}")
+def metering_unit(
+    options: BenchOptions, clock: Clock, state_dir: Path, *, replacement: int = 0
+) -> SimulatedMeteringUnit:
+    """The unit of this bench: the one remembered in ``state_dir``, else a new one.
+
+    ``replacement`` counts from 1: the unit that was is taken out, and another one fitted.
+    """
+    kept = state_dir / UNIT_FILE
+    if replacement:
+        kept.unlink(missing_ok=True)
+    else:
+        replacement = _replacement(kept)
+    generation = f".{replacement}" if replacement else ""
+    rng = random.Random(f"metering unit {options.seed}{generation}")
     nameplate = Nameplate(
         kind=UnitKind.METERING,
         model="simulated",
@@ -32,7 +44,6 @@ def metering_unit(options: BenchOptions, clock: Clock, state_dir: Path) -> Simul
         capacity_a=_CAPACITY_A,
         two_way=options.two_way,
     )
-    kept = state_dir / UNIT_FILE
     if kept.exists():
         state = kept.read_text("ascii")
         load = _load(options, SimulatedMeteringUnit.fitted_at(state))
@@ -46,8 +57,16 @@ def metering_unit(options: BenchOptions, clock: Clock, state_dir: Path) -> Simul
         start_forward_mwh=rng.randrange(1_000, 30_000) * _MWH_PER_KWH + rng.randrange(_MWH_PER_KWH),
         start_reverse_mwh=rng.randrange(10, 5_000) * _MWH_PER_KWH if options.two_way else 0,
     )
-    _remember(kept, unit.snapshot())
+    _remember(kept, json.dumps({**json.loads(unit.snapshot()), "replacement": replacement}))
     return unit
+
+
+def _replacement(kept: Path) -> int:
+    """Which unit is remembered: 0 the first; 0 as well where nothing readable is."""
+    try:
+        return int(json.loads(kept.read_text("ascii")).get("replacement", 0))
+    except (OSError, ValueError, TypeError, AttributeError):
+        return 0
 
 
 def _load(options: BenchOptions, start: float) -> LoadSource:

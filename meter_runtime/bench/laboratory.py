@@ -13,9 +13,10 @@ import random
 import tempfile
 import time
 from collections import deque
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,25 +24,34 @@ from typing import Any, Self
 from meter_runtime import config as cfg
 from meter_runtime import control_paths, report, runtime
 from meter_runtime.bench.air import PACES, Air, Crossing
+from meter_runtime.bench.capture import Capture
 from meter_runtime.bench.clock import BenchClock
+from meter_runtime.bench.desk import handlers
+from meter_runtime.bench.faults.interposer import Interposer
+from meter_runtime.bench.faults.ledger import Ledger
 from meter_runtime.bench.frames import CrossedFrame, crossed_frame
+from meter_runtime.bench.happenings import Chronicle, Happening, Listener
 from meter_runtime.bench.household import metering_unit
 from meter_runtime.bench.module.core import VirtualModule
-from meter_runtime.bench.module.port import ModulePort
+from meter_runtime.bench.module.port import Dongle
 from meter_runtime.bench.module.profiles import ModuleOptions, parse_module_option
 from meter_runtime.bench.options import BenchOptions
-from meter_runtime.clock import first_slot_of, jst, jst_day, slot_start
-from meter_runtime.comm.ports import open_port
-from meter_runtime.control import ControlServer, Handler
-from meter_runtime.errors import MeterError, UsageError
+from meter_runtime.bench.powered import PoweredMeter
+from meter_runtime.bench.tap import TO_MODULE, TappedPort
+from meter_runtime.bench.trace import Trace
+from meter_runtime.broute.credentials import BRouteCredentials
+from meter_runtime.clock import first_slot_of, jst_day, sleep_until, slot_start
+from meter_runtime.comm.ports import BytePort, open_port
+from meter_runtime.comm.pty import PtyPort
+from meter_runtime.comm.skstack.addresses import link_local
+from meter_runtime.control import ControlServer
+from meter_runtime.errors import MeterError, UsageError, nearest
 
 log = logging.getLogger(__name__)
 
 FRAMES_KEPT = 1000
 SETTLE_S = 1.0
 """While the clock is moved: how long a datagram on the real serial line is waited for."""
-START_WITHIN_S = 120.0
-"""A link on the real air needs two scan passes: twice 17.5 s, and some."""
 
 OFFSET_FILE = "clock-offset"
 _MAC_PREFIX = b"\x02MT"
@@ -72,9 +82,18 @@ class Bench:
         """Datagrams that crossed the air, oldest first."""
         self._wanted = [parse_module_option(text) for text in self.options.hems_modules]
         self._meter_module = parse_module_option(self.options.meter_module)
+        self.dongles: dict[str, Dongle] = {}
+        """The modules of the room by name: "meter", "hems0", "hems1", …"""
+        self.between = Interposer()
+        """Where faults change what the meter says and what it is told."""
+        self.faults_at_work = Ledger(self, self._note_fault)
+        self._accepted_on: date | None = None
+        self._replacements = 0
         self._names: dict[bytes, str] = {}
         self._stack = AsyncExitStack()
         self._macs = random.Random(f"modules {self.options.seed}")
+        self._trace: Trace | None = None
+        self._capture: Capture | None = None
 
     async def __aenter__(self) -> Self:
         try:
@@ -93,6 +112,11 @@ class Bench:
         await self._stack.aclose()
 
     @property
+    def meter(self) -> runtime.Meter:
+        """The meter of the present life; without power, the one that was."""
+        return self._power.meter
+
+    @property
     def tty(self) -> str:
         """The serial device of the first HEMS module."""
         return self.modules[0].tty
@@ -106,15 +130,87 @@ class Bench:
         """In clear: it is a throw-away of this bench, and its user must type it into a HEMS."""
         return self.credentials.password.reveal()
 
+    @property
+    def happenings(self) -> deque[Happening]:
+        """What happened, oldest first; the last two thousand."""
+        return self.chronicle.kept
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call ``listener`` at once with each happening; returns how to stop it."""
+        return self.chronicle.subscribe(listener)
+
     def status(self) -> dict[str, Any]:
         """The meter's status document."""
-        return report.status(self.meter)
+        return {**report.status(self.meter), "faults": self.faults()}
+
+    def inject(
+        self,
+        name: str,
+        *,
+        for_s: float | None = None,
+        count: int | None = None,
+        **parameters: object,
+    ) -> None:
+        """Begin a fault of the catalogue, until :meth:`clear`, for a while, or for some effects.
+
+        Raises UsageError for a fault, a parameter or a value that is not possible, MeterError for
+        one that is not possible now. What takes time is done soon after.
+        """
+        self.faults_at_work.inject(name, for_s, count, parameters)
+
+    def clear(self, name: str | None = None) -> None:
+        """End a fault, or all of them; harmless where it is not active."""
+        self.faults_at_work.clear(name)
+
+    def faults(self) -> list[dict[str, Any]]:
+        """The active faults: name, group, parameters, since, until, effects, left."""
+        return self.faults_at_work.report()
+
+    def dongle(self, name: str) -> Dongle:
+        """A module of the room by name; UsageError names the nearest."""
+        if name not in self.dongles:
+            raise UsageError(f'no module "{name}" is in the room; {nearest(name, self.dongles)}')
+        return self.dongles[name]
+
+    def set_clock(self, wall: float) -> None:
+        """Set the meter's clock, UTC seconds; no time passes."""
+        self.clock.set_wall(wall)
+        self._keep_offset()
+
+    async def reboot(self, down_s: float = 0.0) -> None:
+        """Cut the meter's power, radio module and all, and give it back; nobody is told."""
+        await self._power_down()
+        await sleep_until(self.clock, self.clock.monotonic() + down_s)
+        await self._power_up()
+
+    async def replace_unit(self, down_s: float = 0.0) -> None:
+        """Fit another metering unit, without power meanwhile."""
+        await self._power_down()
+        self._replacements += 1
+        self._unit = metering_unit(
+            self.options, self.clock, self._state_dir, replacement=self._replacements
+        )
+        await sleep_until(self.clock, self.clock.monotonic() + down_s)
+        await self._power_up()
+
+    @property
+    def broute_credentials(self) -> BRouteCredentials:
+        """What the utility has provisioned last."""
+        return BRouteCredentials(self.credentials, self._accepted_on)
+
+    async def set_credentials(self, credentials: BRouteCredentials) -> None:
+        """Provision ID, password and acceptance day anew, as the utility does."""
+        self.credentials, self._accepted_on = credentials.link, credentials.accepted_on
+        broute = self.meter.broute
+        if broute is not None:
+            await broute.set_credentials(credentials)
 
     async def advance(self, seconds: float) -> None:
         """Let the meter and the room live through this time at once."""
-        with self.meter.metering.held():
+        with self._power.held():
             await self.clock.advance(seconds, self._visit)
         self._keep_offset()
+        self.chronicle.note("advanced", by_s=seconds)
 
     def ready_document(self) -> dict[str, Any]:
         """What a program needs to know to use this bench."""
@@ -144,25 +240,38 @@ class Bench:
         self._state_dir = _made(self.options.state_dir or private / "state")
         tty_dir = _made(self.options.tty_dir or private)
         self.clock = BenchClock(self._start_wall())
+        self.chronicle = Chronicle(self.clock, self._name_of)
+        self._open_records()
         self._make_air()
         port = private / "meter-module"
         self._meter_mac = await self._plug_in(self._meter_module, "meter", str(port))
-        self.meter = runtime.build(
-            self._configuration(port),
-            self.clock,
-            metering_unit=metering_unit(self.options, self.clock, self._state_dir),
-        )
-        self._stack.callback(self.meter.close)
+        self._unit = metering_unit(self.options, self.clock, self._state_dir)
+        self._power = PoweredMeter(lambda: self._build_meter(port))
+        self._stack.push_async_callback(self._power.cut)
         await self._measure_history()
+        self.chronicle.follow(self.meter.bus)
         for number, wanted in enumerate(self._wanted):
             tty = wanted.tty or str(tty_dir / f"hems{number}")
             mac = await self._plug_in(wanted, f"hems{number}", tty)
             self.modules.append(HemsModule(wanted.profile.name, tty, mac.hex().upper()))
-        await self._bring_to_life()
+        self._stack.push_async_callback(self._power.cut)
+        await self._power.start()
+        self._stack.push_async_callback(self.faults_at_work.close)
         await self._open_control()
         if self.options.ready_file is not None:
             _write_atomically(self.options.ready_file, json.dumps(self.ready_document()) + "\n")
             self._stack.callback(self.options.ready_file.unlink, missing_ok=True)
+
+    def _open_records(self) -> None:
+        """The capture and the trace, where they are wanted."""
+        if self.options.capture is not None:
+            self._capture = Capture(self.options.capture)
+            self._stack.callback(self._capture.close)
+            self.chronicle.subscribe(self._capture.happened)
+        if self.options.trace is not None:
+            self._trace = Trace(self.options.trace, self.clock, self._names)
+            self._stack.callback(self._trace.close)
+            self.chronicle.subscribe(self._trace.happened)
 
     def _make_air(self) -> None:
         self.air = Air(
@@ -177,13 +286,31 @@ class Bench:
         module = VirtualModule(
             options, mac, random.Random(f"{name} {self.options.seed}"), self.air.pace
         )
-        port = await open_port(f"pty:{tty}")
-        self._stack.push_async_callback(port.close)
-        running = asyncio.create_task(
-            ModulePort(module, port, self.air, self.clock).run(), name=name
-        )
-        self._stack.push_async_callback(_cancelled, running)
+
+        async def open_line() -> BytePort:
+            return self._tapped(name, options, await open_port(f"pty:{tty}"))
+
+        dongle = self.dongles[name] = Dongle(name, module, open_line, self.air, self.clock)
+        self._stack.push_async_callback(dongle.unplug)
+        await dongle.plug()
         return mac
+
+    def _tapped(self, name: str, options: ModuleOptions, port: BytePort) -> BytePort:
+        """The port, whose lines are heard and whose users are noticed."""
+
+        def told(way: str, line: str) -> None:
+            if self._trace is not None:
+                self._trace.uart(name, way, line)
+            if way == TO_MODULE and line.upper() == "SKRESET":
+                self.chronicle.note("module-reset", module=name)
+
+        def noticed(opened: bool) -> None:
+            self.chronicle.note("tty-opened" if opened else "tty-closed", module=name)
+
+        if isinstance(port, PtyPort):
+            port.on_opened = noticed
+        secrets = (self.password, self.route_b_id)
+        return TappedPort(port, options.profile.dialect, told, secrets)
 
     def _configuration(self, port: Path) -> cfg.Config:
         options = self.options
@@ -200,70 +327,71 @@ class Bench:
                 password=self.credentials.password,
                 profile=options.echonet_profile,
                 notification=options.notification,
+                accepted_on=self._accepted_on,
             ),
         )
 
     def _start_wall(self) -> float:
         """Now; or, before the first run, the midnight at which the wanted history begins."""
-        now = time.time()
         offset = self._state_dir / OFFSET_FILE
         if offset.exists():
-            return now + _number(offset)
+            return time.time() + _number(offset)
+        now = self._opening_wall()
         if not self.options.history_days:
             return now
         first_day = jst_day(now) - timedelta(days=self.options.history_days)
         return slot_start(first_slot_of(first_day)) - 1.0
 
+    def _opening_wall(self) -> float:
+        """When a bench without a past begins to serve."""
+        return time.time() if self.options.start is None else self.options.start.timestamp()
+
     async def _measure_history(self) -> None:
         """Live through the days before the bench opens, by the same way as ever."""
-        behind = time.time() - self.clock.wall()
+        behind = self._opening_wall() - self.clock.wall()
         if self.options.history_days and behind > 0 and not len(self.meter.metering.ring):
             with self.meter.metering.held():
                 await self.meter.metering.poll()  # fitted before the first boundary
                 await self.clock.advance(behind, self.meter.metering.poll)
             self._keep_offset()
 
-    async def _bring_to_life(self) -> None:
-        broute = self.meter.broute
-        if broute is None:
-            raise RuntimeError("the bench's configuration has credentials")
-        life = asyncio.create_task(self.meter.run(), name="meter")
-        self._stack.push_async_callback(self._end_life, life)
-        started = asyncio.create_task(broute.started.wait())
-        try:
-            await asyncio.wait(
-                (life, started), timeout=START_WITHIN_S, return_when=asyncio.FIRST_COMPLETED
-            )
-        finally:
-            started.cancel()
-        if not broute.started.is_set():
-            reason = broute.link.last_fault or "the module gave no sign"
-            raise MeterError(f"the meter's radio did not come up: {reason}")
+    def _build_meter(self, port: Path) -> runtime.Meter:
+        return runtime.build(
+            self._configuration(port),
+            self.clock,
+            metering_unit=self._unit,
+            interpose=self.between,
+            rng=random.Random(f"meter {self.options.seed}"),
+        )
 
-    async def _end_life(self, life: asyncio.Task[None]) -> None:
-        self.meter.stop()
-        await asyncio.wait((life,))
+    async def _power_down(self) -> None:
+        module = self.dongles["meter"]
+        # First the radio, so that what the runtime says on its way out reaches nobody.
+        module.module.lose_power()
+        await self._power.cut()
+        await module.unplug()
+
+    async def _power_up(self) -> None:
+        await self.dongles["meter"].plug()
+        self._power.rebuild()
+        self.chronicle.follow(self.meter.bus)
+        await self._power.start()
 
     async def _open_control(self) -> None:
         self.control_path = self.options.control or (
             control_paths.runtime_dir() / f"bench-{os.getpid()}-{id(self):x}.sock"
         )
-        server = ControlServer(self.control_path, self._handlers())
+        server = ControlServer(self.control_path, handlers(self))
         await server.start()
         self._stack.push_async_callback(server.close)
 
-    def _handlers(self) -> dict[str, Handler]:
-        async def answer_advance(request: dict[str, Any]) -> object:
-            seconds = request.get("seconds")
-            if not isinstance(seconds, int | float):
-                raise UsageError('"advance" takes a number of seconds')
-            await self.advance(seconds)
-            return {"now": jst(self.clock.wall()).isoformat(timespec="seconds")}
-
-        return {**report.handlers(self.meter), "advance": answer_advance}
+    def _note_fault(self, kind: str, name: str, details: Mapping[str, Any]) -> None:
+        self.chronicle.note(kind, name=name, **details)
 
     async def _visit(self) -> None:
         """One stop of a moved clock: the meter reads, and what it says gets through the UART."""
+        if not self._power.on:
+            return
         await self.meter.metering.poll()
         broute = self.meter.broute
         if broute is not None and not broute.idle.is_set():
@@ -274,21 +402,27 @@ class Bench:
             except TimeoutError:
                 log.debug("a datagram takes longer than the clock waits for it")
 
+    def _name_of(self, address: str) -> str:
+        """The module with this IPv6 address."""
+        names = {link_local(mac): name for mac, name in self._names.items()}
+        return names.get(address, address)
+
     def _on_crossing(self, crossing: Crossing) -> None:
-        frame = crossed_frame(crossing, self.clock.wall(), self._names)
+        wall = self.clock.wall()
+        frame = crossed_frame(crossing, wall, self._names)
+        if self._trace is not None:
+            self._trace.crossed(crossing, wall, frame)
+        if self._capture is not None:
+            self._capture.crossed(crossing, wall)
         if frame is not None:
             self.frames.append(frame)
+            self.chronicle.crossed(frame)
 
     def _keep_offset(self) -> None:
         """A bench with a state directory goes on where its clock stood."""
         if self.options.state_dir is not None:
             offset = self.clock.wall() - time.time()
             _write_atomically(self._state_dir / OFFSET_FILE, f"{offset:.3f}\n")
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
 
 def _made(directory: Path) -> Path:

@@ -3,10 +3,13 @@
 import random
 import string
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+from meter_runtime.clock import JST
 from meter_runtime.comm.contracts import LinkCredentials
+from meter_runtime.errors import UsageError
 from meter_runtime.secret import Secret
 from meter_runtime.units.contracts import Wiring
 
@@ -37,11 +40,17 @@ class BenchOptions:
     wiring: Wiring = Wiring.ONE_PHASE_THREE_WIRE
     two_way: bool = True
     notification: Literal["inf", "infc"] = "inf"
+    start: datetime | None = None
+    """When the meter begins to serve; None is now. A kept state goes on from its own time."""
     state_dir: Path | None = None
     """Kept between runs; None is a temporary directory that goes with the bench."""
     tty_dir: Path | None = None
     control: Path | None = None
     ready_file: Path | None = None
+    capture: Path | None = None
+    """Write what crosses the air here, as pcapng."""
+    trace: Path | None = None
+    """Write what crosses wires and air, and what happens, here, as JSON lines."""
     hems: bool = field(default=False)
     """Run momonga as the HEMS on the first module."""
 
@@ -54,3 +63,14 @@ class BenchOptions:
             self.route_b_id.upper() if self.route_b_id is not None else drawn_id,
             self.password if self.password is not None else Secret(drawn_password),
         )
+
+
+def instant(given: str | datetime, place: str) -> datetime:
+    """A date and time, JST where it names no offset; ``place`` is where a person wrote it."""
+    try:
+        moment = given if isinstance(given, datetime) else datetime.fromisoformat(given)
+    except ValueError:
+        raise UsageError(
+            f'{place}: "{given}" is no date and time; write 2026-11-22T23:58:00+09:00'
+        ) from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=JST)

@@ -104,6 +104,15 @@ class Announcer:
         self._status_epcs: tuple[int, ...] = ()
         self._in_flight: _Pending | None = None
 
+    def exchange_node(self, node: EchonetNode) -> None:
+        """Word through another node from now on, what is pending too."""
+        self._node = node
+        if self._instance_list is not None:
+            self._instance_list.word = node.announcement_instance_list
+        if self._half_hour is not None and self._half_hour.slot is not None:
+            self._half_hour.word = partial(node.announcement_half_hour, self._half_hour.slot)
+        self._reword_half_hour()
+
     def authenticated(self, peer: str, now: float) -> None:
         """A home authenticated, or did so again: it is told the instance list, before all else.
 

@@ -44,6 +44,7 @@ class BRouteService:
         announcer: Announcer,
         credentials: BRouteCredentials,
         clock: Clock,
+        *,
         bus: EventBus | None = None,
     ) -> None:
         self.unit = unit
@@ -73,6 +74,24 @@ class BRouteService:
         finally:
             self._serving = False
             await self.unit.stop()
+
+    async def set_credentials(self, credentials: BRouteCredentials) -> None:
+        """The utility rewrote ID, password and acceptance day: the home must join anew.
+
+        From here on only history of the new acceptance day is told, the session is dropped, and
+        an authentication failure that was latched counts no more.
+        """
+        self.credentials = credentials
+        self.link.credentials_changed()
+        if self._serving:
+            self.announcer.peer_gone(self._clock.monotonic())
+            self._announcer_stirred.set()
+            await self.unit.set_credentials(credentials.link)
+
+    def exchange_node(self, node: EchonetNode) -> None:
+        """Answer and announce through another node from now on."""
+        self.node = node
+        self.announcer.exchange_node(node)
 
     def boundary(self, slot: int) -> None:
         """A half-hour value was stored: it is announced, if we serve."""

@@ -21,6 +21,9 @@ COMMANDS = {
     "status": "the running meter at a glance",
     "history": "one day of half-hour values",
     "advance": "move a bench meter's clock forward",
+    "clock": "set, step or tune a bench meter's clock",
+    "inject": "begin a fault on a running bench",
+    "clear": "end a fault, or all of them",
 }
 """Each command's name, which is also its module's, and its line in the list."""
 
@@ -73,7 +76,8 @@ def _dispatch(argv: list[str]) -> int:
     args, unknown = parser.parse_known_args(argv)
     if unknown:
         command = f"{parser.prog} {name}" if name is not None else parser.prog
-        raise UsageError(f"\"{unknown[0]}\" is not an option here; see '{command} --help'")
+        word = unknown[0].partition("=")[0]  # what follows may be a password
+        raise UsageError(f"\"{word}\" is not an option here; see '{command} --help'")
     if module is None:
         print(parser.format_help(), end="")
         return 0

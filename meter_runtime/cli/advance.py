@@ -4,8 +4,8 @@ import argparse
 from typing import TYPE_CHECKING
 
 from meter_runtime import control, control_paths
-from meter_runtime.cli.duration import format_duration, parse_duration
 from meter_runtime.cli.parser import add_command, add_control_option
+from meter_runtime.duration import format_duration, parse_duration
 
 if TYPE_CHECKING:
     from meter_runtime.cli.parser import Commands

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import json
 import signal
 import sys
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from meter_runtime.bench.hems import HemsProcess
 from meter_runtime.bench.laboratory import Bench
-from meter_runtime.bench.options import BenchOptions
+from meter_runtime.bench.module.explain import explain_modules
+from meter_runtime.bench.options import BenchOptions, instant
 from meter_runtime.cli.log import set_up_log
 from meter_runtime.cli.parser import add_command
 from meter_runtime.errors import UsageError
@@ -32,7 +34,8 @@ def register(commands: "Commands") -> None:
         "bench",
         "Run a meter in a virtual radio room. It prints one line of JSON when everything serves:\n"
         "the serial device to open, the ID and the password.",
-        "meter-runtime bench --hems-module bp35c2:echo=0 --history 40 --seed 7",
+        "meter-runtime bench --hems-module bp35c2:echo=0 --history 40 --seed 7\n"
+        "  meter-runtime bench --scenario scenarios/meter-reboot.toml --capture air.pcapng",
     )
     room = parser.add_argument_group("the room")
     room.add_argument(
@@ -51,7 +54,10 @@ def register(commands: "Commands") -> None:
         default="fast",
         help="real: scan, join and airtime take their time; fast: the same without waiting",
     )
-    room.add_argument("--seed", type=int, default=1, metavar="N", help="of everything random")
+    room.add_argument("--seed", type=int, metavar="N", help="of everything random (default: 1)")
+    room.add_argument(
+        "--list-modules", action="store_true", help="explain each PROFILE, and do nothing else"
+    )
     meter = parser.add_argument_group("the meter")
     meter.add_argument("--rbid", metavar="ID", help="32 characters 0-9 A-F (default: by the seed)")
     meter.add_argument("--password", metavar="TEXT", help="12 letters and digits (by the seed)")
@@ -67,17 +73,49 @@ def register(commands: "Commands") -> None:
     house.add_argument(
         "--history", type=int, default=0, metavar="DAYS", help="days measured before it serves"
     )
+    house.add_argument(
+        "--start", metavar="TIME", help="when it begins to serve, 2026-11-22T23:58:00 (now)"
+    )
     files = parser.add_argument_group("files")
     files.add_argument("--state", type=Path, metavar="DIR", help="keep the meter's memory here")
     files.add_argument("--tty-dir", type=Path, metavar="DIR", help="stable links hems0, hems1, …")
     files.add_argument("--control", type=Path, metavar="PATH", help="the control socket")
     files.add_argument("--ready-file", type=Path, metavar="FILE", help="the ready line, as a file")
+    files.add_argument(
+        "--capture", type=Path, metavar="FILE.pcapng", help="what crosses the air, for Wireshark"
+    )
+    files.add_argument(
+        "--trace",
+        type=Path,
+        metavar="FILE.jsonl",
+        help="what crosses each serial line and the air, and what happens",
+    )
+    played = parser.add_argument_group("a scenario")
+    played.add_argument(
+        "--scenario",
+        type=Path,
+        metavar="FILE.toml",
+        help="set up, run and judge what this file says; --hems none: with a HEMS of your own",
+    )
+    played.add_argument("--junit", type=Path, metavar="FILE.xml", help="its verdicts, for CI")
     shown = parser.add_argument_group("on the terminal")
-    shown.add_argument("--hems", choices=_HEMS, default="none", help="run a HEMS on hems0")
+    shown.add_argument("--hems", choices=_HEMS, help="run a HEMS on hems0 (default: none)")
     shown.add_argument("--no-ui", action="store_true", help="no live view, the log instead")
+
+    parser.set_defaults(defaults=parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.list_modules:
+        print(explain_modules(), end="")
+        return 0
+    if args.scenario is not None:
+        from meter_runtime.cli.bench_scenario import run_scenario
+
+        set_up_log("warning")
+        return run_scenario(args, args.defaults.parse_args([]))
+    if args.junit is not None:
+        raise UsageError("--junit tells the verdicts of a scenario; give --scenario, too")
     options = _options(args)
     live = not args.no_ui and sys.stdout.isatty()
     set_up_log("warning" if live else "info")
@@ -93,7 +131,7 @@ def _options(args: argparse.Namespace) -> BenchOptions:
         hems_modules=tuple(args.hems_module or ("bp35a1",)),
         meter_module=args.meter_module,
         air=args.air,
-        seed=args.seed,
+        seed=1 if args.seed is None else args.seed,
         route_b_id=args.rbid,
         password=None if args.password is None else Secret(args.password),
         load=args.load,
@@ -107,16 +145,32 @@ def _options(args: argparse.Namespace) -> BenchOptions:
         tty_dir=args.tty_dir,
         control=args.control,
         ready_file=args.ready_file,
+        start=None if args.start is None else instant(args.start, "--start"),
+        capture=args.capture,
+        trace=args.trace,
     )
     options.credentials()  # a wrong ID or password is told before anything is made
     return options
 
 
 async def _serve(options: BenchOptions, with_hems: bool, live: bool) -> int:
-    ending = asyncio.Event()
+    """Until Ctrl-C or SIGTERM, which are heeded while the bench comes up, too."""
+    serving = asyncio.create_task(_open_and_show(options, with_hems, live), name="bench")
+
+    def end() -> None:
+        if not serving.cancelling():  # a second Ctrl-C must not spoil the tidying up
+            serving.cancel()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, ending.set)
+        loop.add_signal_handler(number, end)
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
+    return 0
+
+
+async def _open_and_show(options: BenchOptions, with_hems: bool, live: bool) -> None:
+    """Run the bench, and what was asked for beside it, until cancelled."""
     async with Bench(options) as bench:
         print(json.dumps(bench.ready_document()), flush=True)
         hems = None
@@ -125,36 +179,25 @@ async def _serve(options: BenchOptions, with_hems: bool, live: bool) -> int:
             hems = HemsProcess(bench.tty, bench.route_b_id, bench.credentials.password)
             tasks.append(asyncio.create_task(hems.run(), name="HEMS"))
         try:
-            await _show_until(ending, bench, hems, live)
+            await _show(bench, hems, live)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-    return 0
 
 
-async def _show_until(
-    ending: asyncio.Event, bench: Bench, hems: HemsProcess | None, live: bool
-) -> None:
-    """Show the bench, live or as lines, until told to end."""
+async def _show(bench: Bench, hems: HemsProcess | None, live: bool) -> None:
+    """Show the bench, live or as lines, until cancelled."""
     if live:
         from rich.console import Console
 
         from meter_runtime.bench.view import watch
 
-        showing = asyncio.create_task(watch(bench, hems, Console()), name="view")
+        await watch(bench, hems, Console())
     elif hems is not None:
-        showing = asyncio.create_task(_narrate(bench, hems), name="narration")
+        await _narrate(bench, hems)
     else:
-        await ending.wait()
-        return
-    waiting = asyncio.create_task(ending.wait())
-    done, pending = await asyncio.wait({showing, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    for task in pending:
-        task.cancel()
-    await asyncio.gather(*pending, return_exceptions=True)
-    for task in done:
-        task.result()
+        await asyncio.Event().wait()
 
 
 async def _narrate(bench: Bench, hems: HemsProcess) -> None:

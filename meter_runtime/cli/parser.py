@@ -1,6 +1,7 @@
 """How every command's options look: the same manners, the same one-line mistakes."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -12,6 +13,20 @@ if TYPE_CHECKING:
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose mistakes are :class:`UsageError`, not two lines and an exit."""
+
+    intermixed = False
+    """Options may stand among the arguments of a list."""
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        if not self.intermixed:
+            return super().parse_known_args(args, namespace)
+        self.intermixed = False  # it comes back here for each of its two passes
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self.intermixed = True
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see '{self.prog} --help'")

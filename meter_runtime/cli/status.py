@@ -2,12 +2,12 @@
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from meter_runtime import control, control_paths
-from meter_runtime.cli.duration import format_duration
 from meter_runtime.cli.parser import add_command, add_control_option
+from meter_runtime.duration import format_duration
 
 if TYPE_CHECKING:
     from meter_runtime.cli.parser import Commands
@@ -53,7 +53,7 @@ def _rows(status: Status) -> Iterator[tuple[str, str]]:
             f"up {format_duration(status['uptime_s'])}" if "uptime_s" in status else None,
         ),
     )
-    sections = {
+    sections: dict[str, Callable[[Any], Iterator[str]]] = {
         "clock": _clock,
         "registers": _registers,
         "history": _history,
@@ -61,6 +61,7 @@ def _rows(status: Status) -> Iterator[tuple[str, str]]:
         "combination": _combination,
         "broute": _broute,
         "aroute": _aroute,
+        "faults": _faults,
     }
     titles = {"broute": "B-route", "aroute": "A-route"}
     for name, rows in sections.items():
@@ -144,6 +145,13 @@ def _aroute(aroute: Status) -> Iterator[str]:
         f"{aroute.get('queued', 0):,} queued",
         f"acknowledged up to {acknowledged}" if acknowledged else None,
     )
+
+
+def _faults(faults: Sequence[Status]) -> Iterator[str]:
+    for fault in faults:
+        settings = (f"{key}={value}" for key, value in fault["parameters"].items())
+        until = f"until {fault['until']}" if fault.get("until") else None
+        yield _joined(fault["name"], *settings, until)
 
 
 def _joined(*parts: object) -> str:

@@ -14,6 +14,7 @@ import struct
 import sys
 import termios
 import tty
+from collections.abc import Callable
 from pathlib import Path
 
 from meter_runtime.comm.streams import READ_LIMIT, PortClosed
@@ -52,6 +53,9 @@ class PtyPort:
         self._received = bytearray()
         self._arrived = asyncio.Event()
         self._reading = False
+        self.on_opened: Callable[[bool], None] | None = None
+        """Told True when a program opens the far end, False when the last one has closed it."""
+        self._was_opened = False
         self._listen()
         if self._clients.watch >= 0:
             self._loop.add_reader(self._clients.watch, self._see_clients)
@@ -116,12 +120,23 @@ class PtyPort:
             self._loop.remove_reader(self._master)
 
     def _see_clients(self) -> None:
-        if not self._clients.went_away(self._loop.time()):
+        gone = self._clients.went_away(self._loop.time())
+        self._tell_opened(gone)
+        if not gone:
             return
         # First what the kernel has not yet handed to the far end, then what it has.
         termios.tcflush(self._master, termios.TCOFLUSH)
         self.dropped += _unread(self._slave)
         termios.tcflush(self._slave, termios.TCIFLUSH)
+
+    def _tell_opened(self, gone: bool) -> None:
+        """A program may have come and gone between two looks, and another may be here."""
+        opened = self._clients.count > 0
+        for now in (True, False, opened) if gone else (opened,):
+            if now != self._was_opened:
+                self._was_opened = now
+                if self.on_opened is not None:
+                    self.on_opened(now)
 
     def _release(self) -> None:
         for descriptor in (self._master, self._slave):

@@ -7,6 +7,7 @@ costs some 50 ms of a start; any other name is looked up among the entry points 
 """
 
 import importlib
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
@@ -24,6 +25,8 @@ class DriverContext:
     clock: Clock
     options: Mapping[str, Any] = field(default_factory=dict)
     """The unit's table of the configuration, without ``driver``."""
+    rng: random.Random = field(default_factory=random.Random)
+    """For choices that may fall either way; seeded where runs must repeat."""
 
 
 Driver = Callable[[DriverContext], Any]

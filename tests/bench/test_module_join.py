@@ -9,28 +9,36 @@ from hypothesis import strategies as st
 from module_room import (
     ALL_NODES,
     HEMS_IP,
+    HEMS_MAC,
     METER_IP,
+    METER_MAC,
     OTHER_MAC,
+    PASSWORD,
     Host,
     Room,
     send_line,
 )
 
-from meter_runtime.bench.air import FAST, REAL
-from meter_runtime.bench.module.join import (
-    Admitted,
-    Authenticator,
-    Credentials,
-    Kind,
+from meter_runtime.bench.air import FAST, REAL, AirPace, Fate, Frame, Impairment, UdpDatagram
+from meter_runtime.bench.module.join import Credentials
+from meter_runtime.bench.module.session import MAX_WAITING_MESSAGES
+from meter_runtime.bench.module.uart import MAX_WRITES
+from meter_runtime.comm.auth.pana_events import psk_of
+from meter_runtime.comm.auth.pana_message import (
+    PANA_PORT,
+    Avp,
+    Flag,
     Message,
-    Rejected,
-    Step,
-    Supplicant,
-    decode,
-    psk_from_password,
+    ResultCode,
+    Type,
+    encode,
+    parse,
+    u32,
 )
+from meter_runtime.comm.contracts import MAX_PAYLOAD
+from meter_runtime.secret import Secret
 
-OTHER_IP = "FE80:0000:0000:0000:021D:1290:AAAA:AAAA"
+PSK = psk_of(Secret(PASSWORD))
 LIFETIME_S = 900
 
 
@@ -71,6 +79,32 @@ def test_the_story_of_a_join_at_both_ends() -> None:
         "ERXUDP 02CC",
         "EVENT 25",
     ]
+
+
+def test_a_join_is_pana_as_real_meters_speak_it() -> None:
+    room = Room()
+    room.meter()
+    room.hems().ask(f"SKJOIN {METER_IP}")
+    told = [parse(datagram.payload) for datagram in room.datagrams()]
+    request, answer = Flag.REQUEST, Flag(0)
+    assert [(message.type, message.flags) for message in told] == [
+        (Type.CLIENT_INITIATION, answer),
+        *[(Type.AUTHENTICATION, kind | Flag.START) for kind in (request, answer)],
+        *[(Type.AUTHENTICATION, kind) for kind in (request, answer) * 2],
+        *[(Type.AUTHENTICATION, kind | Flag.COMPLETE) for kind in (request, answer)],
+    ]
+    eap = [payload for message in told if (payload := message.get(Avp.EAP_PAYLOAD)) is not None]
+    assert [(packet[4], packet[5]) for packet in eap[:4]] == [
+        (0x2F, 0x00),
+        (0x2F, 0x40),
+        (0x2F, 0x80),
+        (0x2F, 0xC0),
+    ]
+    assert eap[0].endswith(b"SM" + b"0123456789ABCDEF" * 2)
+    assert eap[1].endswith(b"HEMS" + b"0123456789ABCDEF" * 2)
+    assert told[-2].number(Avp.RESULT_CODE) == ResultCode.SUCCESS
+    assert told[-2].number(Avp.SESSION_LIFETIME) == LIFETIME_S
+    assert not any(crossing.frame.secured for crossing in room.crossings)
 
 
 def test_a_second_join_needs_no_address_resolution() -> None:
@@ -135,8 +169,7 @@ def test_a_pre_shared_key_may_be_set_instead_of_the_password() -> None:
     room = Room()
     room.meter()
     hems = room.hems(password="WRONGWRONG12")
-    key = psk_from_password("ABCDEFGHIJ12").hex()
-    assert hems.ask(f"SKSETPSK 10 {key}") == "OK\r\n"
+    assert hems.ask(f"SKSETPSK 10 {PSK.hex()}") == "OK\r\n"
     assert "EVENT 25" in hems.ask(f"SKJOIN {METER_IP}")
 
 
@@ -145,8 +178,22 @@ def test_a_join_with_nobody_there_fails_in_time() -> None:
     hems = room.hems()
     hems.write(f"SKJOIN {METER_IP}\r\n")
     assert hems.ask(f"SKJOIN {METER_IP}") == "FAIL ER10\r\n"
-    room.clock.advance(5)
-    assert heads(hems) == ["EVENT 21 01", "EVENT 24"]
+    room.clock.advance(6)
+    told = heads(hems)
+    assert told[:2] == ["EVENT 21 01", "EVENT 21 02"]
+    assert set(told[:-1]) == {"EVENT 21 01", "EVENT 21 02"}
+    assert told[-1] == "EVENT 24"
+
+
+def test_a_true_join_is_given_up_after_38_seconds() -> None:
+    room = Room(REAL)
+    hems = room.hems()
+    hems.ask(f"SKJOIN {METER_IP}")
+    room.clock.advance(37.5)
+    assert "EVENT 24" not in hems.read()
+    room.clock.advance(1)
+    assert "EVENT 24" in hems.read()
+    assert "FAIL" not in hems.ask(f"SKJOIN {METER_IP}")
 
 
 def test_a_module_that_was_not_started_admits_nobody() -> None:
@@ -156,20 +203,35 @@ def test_a_module_that_was_not_started_admits_nobody() -> None:
     for line in ("SKSREG S2 21", "SKSREG S3 B5FB"):
         meter.ask(line)
     hems.write(f"SKJOIN {METER_IP}\r\n")
-    room.clock.advance(5)
+    room.clock.advance(5.1)
     assert hems.lines()[-1] == f"EVENT 24 {METER_IP}"
 
 
-def test_a_second_hems_is_refused_while_one_is_joined() -> None:
+def test_a_second_hems_is_refused_by_silence_while_one_is_joined() -> None:
     room = Room()
     meter, hems = room.joined()
     second = room.hems(mac=OTHER_MAC)
-    assert second.ask(f"SKJOIN {METER_IP}").endswith(f"EVENT 24 {METER_IP}\r\n")
+    second.ask(f"SKJOIN {METER_IP}")
+    room.clock.advance(5.1)
+    told = second.lines()
+    assert told[-1] == f"EVENT 24 {METER_IP}"
+    assert not any(line.startswith("ERXUDP") for line in told)
     assert "EVENT 24" not in meter.read()
     hems.write(send_line("SE", METER_IP, b"\x01"))
     assert "ERXUDP" in meter.read()
     assert "EVENT 27" in hems.ask("SKTERM")
     assert "EVENT 25" in second.ask(f"SKJOIN {METER_IP}")
+
+
+def test_a_second_hems_is_admitted_when_the_first_leaves_in_time() -> None:
+    room = Room(REAL)
+    _, hems = room.joined()
+    second = room.hems(mac=OTHER_MAC)
+    second.ask(f"SKJOIN {METER_IP}")
+    room.clock.advance(5)
+    hems.ask("SKTERM")
+    room.clock.advance(25)
+    assert "EVENT 25" in second.read()
 
 
 def test_the_same_hems_may_join_again_after_a_reset() -> None:
@@ -206,13 +268,24 @@ def test_a_meter_ends_the_session() -> None:
     assert "EVENT 25" in hems.ask(f"SKJOIN {METER_IP}")
 
 
+def test_leaving_in_the_middle_of_a_re_authentication_ends_the_session() -> None:
+    room = Room(REAL)
+    meter, hems = room.joined()
+    hems.write("SKREJOIN\r\n")
+    room.clock.advance(3)
+    hems.write("SKTERM\r\n")
+    room.clock.advance(15)
+    assert hems.lines()[-1] == f"EVENT 27 {METER_IP}"
+    assert meter.lines()[-1] == f"EVENT 26 {HEMS_IP}"
+
+
 def test_leaving_a_dead_peer_times_out() -> None:
     room = Room()
     meter, hems = room.joined()
     meter.ask("SKRESET")
     hems.write("SKTERM\r\n")
     room.clock.advance(5)
-    assert heads(hems) == ["OK", "EVENT 21 01", "EVENT 28"]
+    assert heads(hems) == ["OK", "EVENT 21 01", "EVENT 21 01", "EVENT 28"]
 
 
 def test_a_session_expires_at_both_ends_and_nothing_is_sent_until_the_next() -> None:
@@ -296,7 +369,9 @@ def test_a_lost_meter_fails_the_reauthentication_and_then_expires() -> None:
     meter, hems = room.joined()
     room.air.detach(meter.module)
     room.clock.advance(LIFETIME_S + 1)
-    assert [line.split()[1] for line in hems.lines()] == ["21", "24", "29"]
+    told = [line.split()[1] for line in hems.lines()]
+    assert [number for number, _ in itertools.groupby(told)] == ["21", "24", "29"]
+    assert len(told) < 8
 
 
 def test_the_lifetime_is_the_meters() -> None:
@@ -322,89 +397,260 @@ def test_passwords_never_cross_the_air_or_the_repr() -> None:
     meter, hems = room.meter(), room.hems()
     hems.write(f"SKJOIN {METER_IP}\r\n")
     meter.read()
-    psk = psk_from_password("ABCDEFGHIJ12")
     for datagram in room.datagrams():
         assert b"ABCDEFGHIJ12" not in datagram.payload
-        assert psk not in datagram.payload
-    assert psk.hex() not in repr(Credentials("0" * 32, psk))
-    assert repr(psk) not in repr(Credentials("0" * 32, psk))
+        assert PSK not in datagram.payload
+    for text in (repr(Credentials("0" * 32, PSK)), repr(hems.module.session.current)):
+        assert PSK.hex() not in text
+        assert repr(PSK) not in text
 
 
-GOOD = Credentials("A" * 32, psk_from_password("ABCDEFGHIJ12"))
+def lose_nth_pana(position: int, towards: bytes) -> Impairment:
+    """Lose the PANA datagram of this position, of those to this receiver."""
+    seen = itertools.count()
+
+    def impairment(frame: Frame, receiver: bytes | None, _: random.Random) -> Fate:
+        pana = isinstance(frame.body, UdpDatagram) and frame.body.destination_port == PANA_PORT
+        return Fate(lost=pana and receiver == towards and next(seen) == position)
+
+    return impairment
 
 
-WRONG = Credentials("A" * 32, psk_from_password("WRONGWRONG12"))
+@pytest.mark.parametrize("position", range(5))
+@pytest.mark.parametrize("towards", [METER_MAC, HEMS_MAC])
+@pytest.mark.parametrize("pace", [FAST, REAL])
+def test_a_join_survives_the_loss_of_any_one_message(
+    position: int, towards: bytes, pace: AirPace
+) -> None:
+    room = Room(pace)
+    meter, hems = room.meter(), room.hems()
+    room.air.impairments.append(lose_nth_pana(position, towards))
+    hems.write(f"SKJOIN {METER_IP}\r\n")
+    room.clock.advance(15 if pace.waits else 3)
+    assert "EVENT 25" in hems.read()
+    told = meter.read()
+    assert told.count("EVENT 25") == 1
+    assert "EVENT 24" not in told
+    assert hems.module.session.key_for(METER_IP) == meter.module.session.key_for(HEMS_IP)
 
 
-def exchange(client: Supplicant, agent: Authenticator) -> list[tuple[str, Kind, Step]]:
-    """Every message, who received it, and what that led to."""
-    taken: list[tuple[str, Kind, Step]] = []
-    message: Message | None = client.begin()
-    for name in itertools.cycle(("agent", "client")):
-        if message is None:
-            break
-        step = agent.receive(message) if name == "agent" else client.receive(message)
-        taken.append((name, message.kind, step))
-        message = step.answer
-    return taken
+def test_a_lost_last_answer_is_given_again_by_who_has_already_finished() -> None:
+    room = Room()
+    meter, hems = room.meter(), room.hems(password="WRONGWRONG12")
+    room.air.impairments.append(lose_nth_pana(3, METER_MAC))
+    hems.write(f"SKJOIN {METER_IP}\r\n")
+    assert "EVENT 24" in hems.read()
+    assert "EVENT 24" not in meter.read()
+    room.clock.advance(1.5)
+    assert "EVENT 24" in meter.read()
 
 
-def test_both_ends_of_an_exchange_agree_on_the_session() -> None:
-    rng = random.Random(3)
-    taken = exchange(Supplicant(GOOD, rng), Authenticator(GOOD, rng, 900))
-    assert [kind for _, kind, _ in taken] == list(Kind)[:9]
-    of_client, of_agent = taken[-2][2].outcome, taken[-1][2].outcome
-    assert isinstance(of_client, Admitted)
-    assert of_client.lifetime_s == 900
-    assert of_client == of_agent
+def test_a_lost_goodbye_is_said_again() -> None:
+    room = Room()
+    meter, hems = room.joined()
+    room.air.impairments.append(lose_nth_pana(0, HEMS_MAC))
+    hems.write("SKTERM\r\n")
+    assert "EVENT 26" in meter.read()
+    room.clock.advance(1.2)
+    assert "EVENT 27" in hems.read()
 
 
-def test_the_agent_rejects_a_client_without_the_password() -> None:
-    rng = random.Random(3)
-    taken = exchange(Supplicant(WRONG, rng), Authenticator(GOOD, rng, 900))
-    assert [(name, kind) for name, kind, step in taken if step.outcome == Rejected()] == [
-        ("agent", Kind.PROOF_OF_CLIENT),
-        ("client", Kind.REFUSE),
-    ]
+def test_a_flood_of_replayed_messages_is_bounded_and_harmless() -> None:
+    room = Room(REAL)
+    meter, hems = room.meter(), room.hems()
+    meter.ask("SKUDPPORT 3 02CC")
+    hems.write(f"SKJOIN {METER_IP}\r\n")
+    room.clock.advance(2)
+    payload = next(d.payload for d in reversed(room.datagrams()) if d.destination == HEMS_IP)
+    room.air.impairments.append(lambda *_: Fate(copies=MAX_WAITING_MESSAGES))
+    for _ in range(3):
+        meter.write(f"SKSENDTO 3 {HEMS_IP} 02CC 0 {len(payload):04X} ".encode() + payload)
+        room.clock.advance(0.05)
+    assert len(hems.module.session._inbox) == MAX_WAITING_MESSAGES
+    room.air.impairments.clear()
+    room.clock.advance(36)
+    assert "EVENT 25" in hems.read()
 
 
-def test_the_client_rejects_an_agent_without_the_password() -> None:
-    client = Supplicant(GOOD, random.Random(3))
-    client.receive(Message(Kind.OFFER, 7))
-    client.receive(Message(Kind.CHALLENGE, 7, bytes(16)))
-    step = client.receive(Message(Kind.PROOF_OF_AGENT, 7, bytes(16)))
-    assert step == Step(Message(Kind.REFUSE, 7), Rejected())
+def test_every_message_twice_and_late_joins_once() -> None:
+    room = Room()
+    meter, hems = room.meter(), room.hems()
+    hems.ask(send_line("SE", METER_IP, b"x", security=0).decode())  # addresses are resolved
+    room.air.impairments.append(lambda *_: Fate(copies=2, delay_s=0.05))
+    hems.write(f"SKJOIN {METER_IP}\r\n")
+    room.clock.advance(60)
+    assert hems.read().count("EVENT 25") == meter.read().count("EVENT 25") == 1
 
 
-@given(st.binary(max_size=64))
-def test_any_payload_is_a_message_or_nothing(payload: bytes) -> None:
-    message = decode(payload)
-    assert message is None or message.encode() == payload
+def test_a_straggling_question_is_no_failed_authentication() -> None:
+    room = Room()
+    meter, hems = room.joined()
+    question = encode(Message(Flag(0), Type.CLIENT_INITIATION, 0, 0))
+    hems.ask("SKUDPPORT 3 02CC")
+    hems.write(f"SKSENDTO 3 {METER_IP} 02CC 0 {len(question):04X} ".encode() + question)
+    room.clock.advance(60)
+    told = meter.read()
+    assert "EVENT 21" in told
+    assert "EVENT 24" not in told
+    assert "EVENT 25" not in told
+    hems.write(send_line("SE", METER_IP, b"x"))
+    assert "ERXUDP" in meter.read()
 
 
-@given(st.lists(st.tuples(st.sampled_from(Kind), st.binary(max_size=40)), max_size=20))
-def test_no_message_admits_without_the_password(messages: list[tuple[Kind, bytes]]) -> None:
-    client = Supplicant(GOOD, random.Random(1))
-    agent = Authenticator(GOOD, random.Random(2), 900)
-    for machine in (client, agent):
-        for kind, body in messages:
-            outcome = machine.receive(Message(kind, 7, body)).outcome
-            assert outcome is None or isinstance(outcome, Rejected)
+def test_a_forged_refusal_ends_neither_join_nor_session() -> None:
+    room = Room(REAL)
+    meter, hems = room.meter(), room.hems()
+    stranger = room.hems(mac=OTHER_MAC)
+    hems.ask(f"SKJOIN {METER_IP}")
+    stranger.ask("SKUDPPORT 3 02CC")
+    refusal = ((int(Avp.RESULT_CODE), u32(ResultCode.AUTHENTICATION_REJECTED)),)
+    for kind in (Type.AUTHENTICATION, Type.TERMINATION):
+        flags = Flag.REQUEST | Flag.COMPLETE
+        data = encode(Message(flags, kind, 0, 1, refusal))
+        stranger.write(f"SKSENDTO 3 {HEMS_IP} 02CC 0 {len(data):04X} ".encode() + data)
+        room.clock.advance(1)
+    room.clock.advance(15)
+    assert "EVENT 25" in hems.read()
+    assert "EVENT 25" in meter.read()
 
 
-@given(st.lists(st.binary(min_size=1, max_size=60), max_size=8))
-def test_noise_on_the_pana_port_breaks_no_session(payloads: list[bytes]) -> None:
+def test_an_expired_hems_is_not_served_by_the_old_key() -> None:
+    room = Room()
+    meter, hems = room.joined()
+    hems.ask("SKSREG S17 0")
+    old = hems.module.session.key_for(METER_IP)
+    room.clock.advance(LIFETIME_S + 1)
+    meter.read()
+    assert "EVENT 25" in hems.ask(f"SKJOIN {METER_IP}")
+    assert old not in (None, hems.module.session.key_for(METER_IP))
+
+
+def test_a_restarted_hems_is_admitted_in_the_middle_of_its_own_join() -> None:
+    room = Room(REAL)
+    room.meter()
+    hems = room.hems()
+    hems.ask(f"SKJOIN {METER_IP}")
+    room.clock.advance(2)
+    hems.ask("SKRESET")
+    for line in (f"SKSETPWD C {PASSWORD}", f"SKSETRBID {'0123456789ABCDEF' * 2}"):
+        hems.ask(line)
+    for line in ("SKSREG S2 21", "SKSREG S3 B5FB", f"SKJOIN {METER_IP}"):
+        hems.ask(line)
+    room.clock.advance(20)
+    assert "EVENT 25" in hems.read()
+
+
+def test_at_80_percent_the_messages_are_pana_s_re_authentication() -> None:
+    room = Room()
+    room.joined()
+    room.clock.advance(0.8 * LIFETIME_S + 1)
+    told = [parse(datagram.payload) for datagram in room.datagrams()]
+    assert [message.type for message in told[:2]] == [Type.NOTIFICATION] * 2
+    assert told[0].flags == Flag.REQUEST | Flag.REAUTHENTICATION
+    assert {message.session_id for message in told} == {told[0].session_id}
+    assert told[0].get(Avp.AUTH) is not None
+
+
+PANA_LIKE = st.one_of(
+    st.binary(min_size=1, max_size=200),
+    st.builds(
+        lambda flags, kind, session_id, sequence, avps: encode(
+            Message(Flag(flags), kind, session_id, sequence, tuple(avps))
+        ),
+        st.sampled_from([0, 0x8000, 0xC000, 0xA000, 0x9000, 0x2000, 0x1000]),
+        st.integers(0, 5),
+        st.sampled_from([0, 1, 2**31, 2**32 - 1]),
+        st.integers(0, 2**32 - 1),
+        st.lists(st.tuples(st.integers(0, 10), st.binary(max_size=64)), max_size=4),
+    ),
+)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans(), PANA_LIKE), max_size=12))
+def test_whatever_comes_on_the_pana_port_breaks_no_session_of_either_role(
+    datagrams: list[tuple[bool, bool, bytes]],
+) -> None:
     room = Room()
     meter, hems = room.joined()
     stranger = room.hems(mac=OTHER_MAC)
-    stranger.ask("SKUDPPORT 3 02CC")
-    for payload in payloads:
-        stranger.write(f"SKSENDTO 3 {METER_IP} 02CC 0 {len(payload):04X} ".encode() + payload)
+    for host in (stranger, hems, meter):
+        host.ask("SKUDPPORT 3 02CC")
+    for to_meter, from_outside, payload in datagrams:
+        # From a stranger, or forged in the name of the very peer.
+        sender = stranger if from_outside else hems if to_meter else meter
+        address = METER_IP if to_meter else HEMS_IP
+        sender.write(f"SKSENDTO 3 {address} 02CC 0 {len(payload):04X} ".encode() + payload)
     room.clock.advance(60)
     meter.read()
     hems.write(send_line("SE", METER_IP, b"still here"))
     assert "EVENT 21" in hems.read()
     assert "ERXUDP" in meter.read()
+
+
+@given(st.data())
+def test_noise_in_a_join_never_admits_and_never_grows(data: st.DataObject) -> None:
+    room = Room(REAL)
+    meter, hems = room.meter(), room.hems(password="WRONGWRONG12")
+    for host in (meter, hems):
+        host.ask("SKUDPPORT 3 02CC")
+    hems.ask(f"SKJOIN {METER_IP}")
+    for _ in range(data.draw(st.integers(0, 12))):
+        payload = data.draw(PANA_LIKE)
+        host, address = data.draw(st.sampled_from([(meter, HEMS_IP), (hems, METER_IP)]))
+        for _ in range(data.draw(st.sampled_from([1, 1, 40]))):
+            host.write(f"SKSENDTO 3 {address} 02CC 0 {len(payload):04X} ".encode() + payload)
+        room.clock.advance(data.draw(st.floats(0, 3)))
+        for module in (meter.module, hems.module):
+            assert len(module.session._inbox) <= MAX_WAITING_MESSAGES
+    room.clock.advance(60)
+    told = meter.read() + hems.read()
+    assert "EVENT 25" not in told
+    assert "EVENT 24" in told
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["meter", "hems"]),
+            st.one_of(
+                st.binary(max_size=80),
+                st.sampled_from(
+                    [
+                        f"SKJOIN {METER_IP}\r\n".encode(),
+                        b"SKREJOIN\r\n",
+                        b"SKTERM\r\n",
+                        b"SKRESET\r\n",
+                        b"SKSTART\r\n",
+                        b"SKSCAN 2 FFFFFFFF 6\r\n",
+                        f"SKPING {METER_IP}\r\n".encode(),
+                        b"SKDSLEEP\r\n",
+                        b"SKSETPWD C ABCDEFGHIJ12\r\n",
+                        send_line("SE", METER_IP, b"data"),
+                        f"SKSENDTO 1 {METER_IP} 0E1A 1 04D0 ".encode(),
+                    ]
+                ),
+            ),
+            st.floats(0, 5),
+        ),
+        max_size=25,
+    )
+)
+def test_arbitrary_octets_on_either_uart_at_any_time_are_survived(
+    story: list[tuple[str, bytes, float]],
+) -> None:
+    room = Room(REAL)
+    hosts = {"meter": room.meter(), "hems": room.hems()}
+    hosts["hems"].write(f"SKJOIN {METER_IP}\r\n")
+    for name, octets, seconds in story:
+        hosts[name].write(octets)
+        room.clock.advance(seconds)
+        assert len(hosts[name].writes()) <= MAX_WRITES
+    room.clock.advance(120)
+    for host in hosts.values():
+        host.write(bytes(MAX_PAYLOAD))  # whatever SKSENDTO waits for
+        host.write(b"\r\n\r\n")
+        room.clock.advance(120)
+        assert host.ask("SKVER").endswith("OK\r\n")
 
 
 def test_seeds_repeat_and_differ() -> None:

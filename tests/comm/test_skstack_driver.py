@@ -23,7 +23,7 @@ from meter_runtime.comm.skstack.dialects import DSE, SE, Dialect
 from meter_runtime.comm.skstack.driver import MeterDriver, Phase
 from meter_runtime.comm.skstack.outbox import MAX_WAITING, SendDone
 from meter_runtime.comm.skstack.replies import EnergyReport
-from meter_runtime.comm.skstack.scripts import free_pan_id, quietest_channel
+from meter_runtime.comm.skstack.scripts import choose_channel, free_pan_id
 from meter_runtime.comm.skstack.session import Received
 from meter_runtime.secret import Secret
 
@@ -180,12 +180,23 @@ def test_a_quiet_odd_channel_is_chosen_and_a_tie_falls_by_chance() -> None:
     assert wire.driver.network is not None
     assert wire.driver.network.channel in quiet_ones
     report = EnergyReport(tuple((n, 0x20 - n % 2) for n in range(0x21, 0x3D)))
-    chosen = {quietest_channel(report, random.Random(seed)) for seed in range(200)}
+    chosen = {choose_channel(report, random.Random(seed)) for seed in range(200)}
     assert chosen == set(range(0x21, 0x3D, 2))
 
 
 def test_an_odd_channel_is_chosen_even_where_only_even_ones_were_measured() -> None:
-    assert quietest_channel(EnergyReport(((0x22, 0),)), random.Random(1)) % 2 == 1
+    assert choose_channel(EnergyReport(((0x22, 0),)), random.Random(1)) % 2 == 1
+
+
+def test_the_channel_of_before_is_kept_unless_it_became_clearly_louder() -> None:
+    def chosen(level: int) -> int:
+        report = EnergyReport(((0x21, 4), (0x23, level), (0x25, 4)))
+        return choose_channel(report, random.Random(1), before=0x23)
+
+    assert chosen(4) == 0x23
+    assert chosen(4 + 0x18) == 0x23
+    assert chosen(4 + 0x19) in (0x21, 0x25)
+    assert choose_channel(EnergyReport(((0x21, 4),)), random.Random(1), before=0x23) == 0x21
 
 
 def test_pan_ids_in_use_and_reserved_ones_are_avoided() -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import momonga
@@ -53,6 +55,20 @@ async def steady(live: Callable[[], T], read: Callable[[], Any]) -> tuple[Any, T
         if live() == before:
             return value, before
     raise AssertionError("the meter's value changed during each of twenty readings")
+
+
+async def eventually(happened: Callable[[], bool], within_s: float = 10.0) -> None:
+    """Wait, in real time, for what the other side of a serial line brings about."""
+    async with asyncio.timeout(within_s):
+        while not happened():  # noqa: ASYNC110 - what happens elsewhere sets no event of ours
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A directory whose name is short enough for the path of a socket in it."""
+    with tempfile.TemporaryDirectory(prefix="meter-") as name:
+        yield Path(name)
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from meter_runtime.bench.clock import BenchClock
 from meter_runtime.bench.load import LoadModel
 from meter_runtime.errors import MeterError
 from meter_runtime.units.contracts import MeteringUnit, Nameplate, Sample, UnitFailure, UnitKind
-from meter_runtime.units.metering.simulated import Load, SimulatedMeteringUnit
+from meter_runtime.units.drivers import DriverContext
+from meter_runtime.units.metering.simulated import Load, SimulatedMeteringUnit, driver
 
 T0 = 1_790_000_000.0
 TWO_WAY = Nameplate(UnitKind.METERING, "SIM-1", "M0000001")
@@ -148,3 +149,19 @@ async def test_readings_of_a_moving_bench_never_decrease() -> None:
     await read()
     assert samples == sorted(samples, key=lambda s: (s.forward_mwh, s.reverse_mwh))
     assert samples[-1].reverse_mwh > 0
+
+
+@pytest.mark.parametrize(("power_w", "forward_wh", "reverse_wh"), [(500, 500, 0), (-500, 0, 500)])
+async def test_the_drivers_unit_counts_on_while_nobody_runs_it(
+    power_w: int, forward_wh: int, reverse_wh: int
+) -> None:
+    options = {"power_w": power_w}
+    before = await driver(DriverContext(BenchClock(T0), options)).read()
+    after = await driver(DriverContext(BenchClock(T0 + 3600), options)).read()
+    assert before.forward_mwh + before.reverse_mwh > 0
+    assert after.forward_mwh - before.forward_mwh == pytest.approx(1000 * forward_wh, abs=100)
+    assert after.reverse_mwh - before.reverse_mwh == pytest.approx(1000 * reverse_wh, abs=100)
+
+
+async def test_the_drivers_unit_is_new_where_the_clock_was_never_set() -> None:
+    assert (await driver(DriverContext(BenchClock(0.0))).read()).forward_mwh < 100

@@ -4,23 +4,12 @@ A frame carries MAC addresses; the IPv6 addresses of a B-route are link-local an
 them. Encryption is modelled by its key's name: a frame under a key is understood only by who
 holds the same one. Nothing here is a bit layout; length matters only for the time on air.
 
-Source: IEEE 802.15.4 and RFC 4944 for what the frames are, ARIB STD-T108 for the pauses.
+Source: IEEE 802.15.4 and RFC 4944 for what the frames are.
 """
 
 from dataclasses import dataclass
-from math import ceil
 
-BIT_RATE = 100_000
-"""Bits per second of the 920 MHz B-route."""
-
-FRAGMENT_PAYLOAD = 185
-"""UDP payload octets that fit one radio frame before 6LoWPAN fragments."""
-
-FRAME_OVERHEAD = 60
-"""Octets around the payload of one radio frame: preamble to FCS. *Unverified*: a round figure."""
-
-FRAME_PAUSE_S = 0.002128
-"""Before each radio frame: 128 µs of carrier sense and 2 ms of pause."""
+from meter_runtime.bench.air import phy
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +89,16 @@ class Frame:
         return self.key_id is not None
 
     @property
+    def fragments(self) -> tuple[int, ...]:
+        """The payload octets of each radio frame it is carried in."""
+        if isinstance(self.body, UdpDatagram):
+            return phy.fragments(len(self.body.payload))
+        return (phy.CONTROL_PAYLOAD,)
+
+    @property
     def airtime_s(self) -> float:
-        """Seconds on air, fragments and the pauses before them included."""
-        octets = len(self.body.payload) if isinstance(self.body, UdpDatagram) else 0
-        fragments = max(1, ceil(octets / FRAGMENT_PAYLOAD))
-        bits = 8 * (octets + fragments * FRAME_OVERHEAD)
-        return bits / BIT_RATE + fragments * FRAME_PAUSE_S
+        """Seconds on air where every radio frame gets through at once."""
+        return sum(map(phy.airtime_s, self.fragments))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +113,9 @@ class Crossing:
     """A frame that was on air, as a listener sees it."""
 
     at: float
-    """Clock.monotonic() at the end of the frame."""
+    """Clock.monotonic() at its end, acknowledgement included."""
     frame: Frame
     received: bool
-    """Somebody it was meant for heard it."""
+    """Somebody it was meant for heard all of it."""
     lqi: int
     """Link quality at its (last) receiver; 0 where nobody heard it."""

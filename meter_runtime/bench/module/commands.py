@@ -209,7 +209,7 @@ def _sksetpwd(module: VirtualModule, command: Command, now: float) -> Answer:
     length, password = command.arguments
     if len(password) != hex_number(length, 1, MAX_PASSWORD):
         raise CommandError(FailCode.ARGUMENT_FORMAT)
-    module.state.set_password(password)
+    module.state.set_password(matching(password, r"[!-~]+"))
     return [Ok()]
 
 

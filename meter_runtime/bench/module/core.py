@@ -31,13 +31,15 @@ from meter_runtime.bench.air.frames import (
 from meter_runtime.bench.air.pace import REAL, AirPace
 from meter_runtime.bench.module.arguments import CommandError
 from meter_runtime.bench.module.commands import COMMANDS, check_count
+from meter_runtime.bench.module.join import PanaMessage
 from meter_runtime.bench.module.profiles import ModuleOptions
 from meter_runtime.bench.module.registers import Reg
 from meter_runtime.bench.module.scan import CHANNEL_PAGE, Scan, ScanMode
 from meter_runtime.bench.module.sending import Launch, Need, Outgoing, Report, Sender, SendTime
-from meter_runtime.bench.module.session import Notice, PanaMessage, PanaSession
-from meter_runtime.bench.module.state import PANA_PORT, ModuleState
+from meter_runtime.bench.module.session import Notice, PanaSession
+from meter_runtime.bench.module.state import ModuleState
 from meter_runtime.bench.module.uart import UartOutput, UartWrite
+from meter_runtime.comm.auth.pana_message import PANA_PORT
 from meter_runtime.comm.skstack.addresses import link_local
 from meter_runtime.comm.skstack.commands import (
     CRLF,
@@ -65,6 +67,9 @@ from meter_runtime.comm.skstack.replies import (
 MAX_INPUTS = 32
 """Commands that may wait behind one that is being executed; more are lost with FAIL ER09."""
 
+MAX_UNREAD = 32
+"""Datagrams of the home that a meter has yet to turn to; more are lost."""
+
 
 @dataclass(slots=True)
 class _Pending:
@@ -87,15 +92,19 @@ class VirtualModule:
         self.send_time = SendTime()
         self.uart = UartOutput(self.state, options.pace_s)
         self._pace = pace
+        self._rng = rng
         self._dialect = options.profile.dialect
         self._reader = CommandReader(self._dialect)
         self._inputs: deque[Command | EmptyLine | OverlongLine] = deque()
         self._pending: _Pending | None = None
         self._sender = Sender(pace.neighbor_patience_s)
         self._on_air: Frame | None = None
+        self._unread: deque[tuple[float, RxUdp]] = deque()
         self._scan: Scan | None = None
         self._asleep = False
         self._radio: list[Frame | EnergyRequest] = []
+        self.replayed: set[bytes] = set()
+        """Names of keys under which a peer's frame counter fell back: acknowledged, and dropped."""
 
     # Towards the host.
 
@@ -148,6 +157,8 @@ class VirtualModule:
         times = [self.session.deadline, self._sender.deadline, self.send_time.deadline]
         if self._pending is not None:
             times.append(self._pending.give_up_at)
+        if self._unread:
+            times.append(self._unread[0][0])
         return min((time for time in times if time is not None), default=None)
 
     def take_radio(self) -> list[Frame | EnergyRequest]:
@@ -162,7 +173,9 @@ class VirtualModule:
             return
         if self.send_time.tick(now):
             self._print_event(EventNumber.SEND_LIMIT_RELEASED)
-        self._report(self._sender.tick(now), now)
+        self._carry_on(self._sender.tick(now), now)
+        while self._unread and self._unread[0][0] <= now:
+            self.uart.announce(self._unread.popleft()[1])
         pending = self._pending
         if pending is not None and pending.give_up_at is not None and now >= pending.give_up_at:
             self._answer(Fail(FailCode.EXECUTION))
@@ -172,10 +185,12 @@ class VirtualModule:
             self._send_pana(message, now)
         self._proceed(now)
 
-    def sent(self, frame: Frame, *, received: bool, now: float) -> None:
+    def sent(self, frame: Frame, *, received: bool, airtime_s: float, now: float) -> None:
+        if self.send_time.add(airtime_s, now):
+            self._print_event(EventNumber.SEND_LIMIT_REACHED)
         if frame is self._on_air:
             self._on_air = None
-            self._report(self._sender.sent(received=received), now)
+            self._carry_on(self._sender.sent(received=received), now)
             self._proceed(now)
 
     def energy(self, channel: int, lqi: int) -> None:
@@ -186,21 +201,21 @@ class VirtualModule:
         peer = link_local(frame.source)
         match frame.body:
             case BeaconRequest(pairing_id):
-                self._answer_beacon(frame, pairing_id, now)
+                self._answer_beacon(frame, pairing_id)
             case Beacon(pan_id, pairing_id):
                 self._print_beacon(frame, pan_id, pairing_id, lqi)
             case NeighborSolicitation():
                 self.state.neighbors.add(peer, frame.source)
                 self._print_event(EventNumber.NEIGHBOR_SOLICITATION, peer)
-                self._transmit(frame.source, NeighborAdvertisement(), now)
+                self._transmit(frame.source, NeighborAdvertisement())
             case NeighborAdvertisement():
                 self.state.neighbors.add(peer, frame.source)
                 self._print_event(EventNumber.NEIGHBOR_ADVERTISEMENT, peer)
-                self._launch(self._sender.resolved(peer), now)
+                self._carry_on(self._sender.resolved(peer), now)
             case EchoRequest():
                 self._print_event(EventNumber.ECHO_REQUEST, peer)
                 if self.state.registers[Reg.ICMP_ECHO]:
-                    self._transmit(frame.source, EchoReply(), now)
+                    self._transmit(frame.source, EchoReply())
             case EchoReply():
                 self._hear_echo(peer)
             case UdpDatagram() as datagram:
@@ -254,7 +269,19 @@ class VirtualModule:
         self._sender = Sender(self._pace.neighbor_patience_s)
         self._scan = None
         self._on_air = None
+        self._unread.clear()
         self.uart.drop_held()
+        self.replayed.clear()
+
+    def lose_power(self) -> None:
+        """As after SKRESET, and what was on its way in, out or through is gone."""
+        self.reset()
+        self._reader = CommandReader(self._dialect)
+        self._inputs.clear()
+        self._pending = None
+        self._asleep = False
+        self._radio.clear()
+        self.uart.take()
 
     # Commands, one after another.
 
@@ -263,10 +290,8 @@ class VirtualModule:
         while True:
             begun = self._sender.step(self.state.neighbors, now) if self._scan is None else None
             match begun:
-                case Launch():
-                    self._launch(begun, now)
-                case Report():
-                    self._report(begun, now)
+                case Launch() | Report():
+                    self._carry_on(begun, now)
                 case None if self._pending is None and self._inputs:
                     self._take_input(self._inputs.popleft(), now)
                 case None:
@@ -323,20 +348,24 @@ class VirtualModule:
         if self.send_time.limited or not self._sender.submit(item):
             self._report(Report(item, SendOutcome.FAILED), now)
 
-    def _launch(self, launch: Launch | None, now: float) -> None:
-        if launch is None:
-            return
-        item = launch.item
-        mac = None if item.multicast else self.state.neighbors.mac_of(item.address)
-        if launch.need is Need.SOLICITATION:
-            self._report(Report(item, SendOutcome.NEIGHBOR_SOLICITATION), now)
-            self._transmit(mac, NeighborSolicitation(), now)
-        else:
-            self._on_air = self._transmit(mac, item.body, now, item.key_id)
+    def _carry_on(self, step: Launch | Report | None, now: float) -> None:
+        """What the sender wants next, if anything."""
+        match step:
+            case Launch(item, Need.PACKET):
+                mac = None if item.multicast else self.state.neighbors.mac_of(item.address)
+                self._on_air = self._transmit(mac, item.body, item.key_id)
+                if self._on_air is None:
+                    self._carry_on(self._sender.sent(received=False), now)
+            case Launch(item, need):
+                if need is Need.SOLICITATION:
+                    self._report(Report(item, SendOutcome.NEIGHBOR_SOLICITATION), now)
+                self._transmit(self.state.neighbors.mac_of(item.address), NeighborSolicitation())
+            case Report():
+                self._report(step, now)
+            case None:
+                pass
 
-    def _report(self, report: Report | None, now: float) -> None:
-        if report is None:
-            return
+    def _report(self, report: Report, now: float) -> None:
         item, outcome = report.item, report.outcome
         if isinstance(item.body, EchoRequest):
             waited_for = self._pending is not None and self._pending.ping == item.address
@@ -355,21 +384,22 @@ class VirtualModule:
             else:
                 self._answer(event, Ok())
 
-    def _transmit(
-        self, mac: bytes | None, body: Body, now: float, key_id: bytes | None = None
-    ) -> Frame:
+    def _transmit(self, mac: bytes | None, body: Body, key_id: bytes | None = None) -> Frame | None:
+        """Hand a frame to the radio; None while the send-time limit holds."""
+        if self.send_time.limited:
+            return None
         registers = self.state.registers
         pan_id = None if isinstance(body, BeaconRequest | Beacon) else self.pan_id
         frame = Frame(self._channel, pan_id, self.mac, mac, body, key_id)
         if frame.secured:
             registers[Reg.FRAME_COUNTER] += 1
         self._radio.append(frame)
-        if self.send_time.add(frame.airtime_s, now):
-            self._print_event(EventNumber.SEND_LIMIT_REACHED)
         return frame
 
     def _decrypts(self, frame: Frame, peer: str) -> bool:
-        return frame.key_id is None or frame.key_id == self.key_for(peer)
+        if frame.key_id is None:
+            return True
+        return frame.key_id == self.key_for(peer) and frame.key_id not in self.replayed
 
     def _hear_datagram(
         self, frame: Frame, datagram: UdpDatagram, peer: str, lqi: int, now: float
@@ -386,9 +416,19 @@ class VirtualModule:
             side=B_ROUTE_SIDE,
         )
         if datagram.destination_port in self.state.udp_ports:
-            self.uart.announce(received)
+            self._print_datagram(received, now)
         if datagram.destination_port == PANA_PORT:
-            self._print_notices(self.session.receive(peer, datagram.payload, now))
+            self.session.receive(peer, datagram.payload, now)
+
+    def _print_datagram(self, received: RxUdp, now: float) -> None:
+        if not self.session.is_agent or received.destination_port == PANA_PORT:
+            self.uart.announce(received)
+        elif len(self._unread) < MAX_UNREAD:
+            # The processing time of a whole meter, which the one behind this module does not need.
+            ready_at = now + self._pace.meter_s(self._rng)
+            if self._unread:
+                ready_at = max(ready_at, self._unread[-1][0])
+            self._unread.append((ready_at, received))
 
     def _hear_echo(self, peer: str) -> None:
         if self._pending is not None and self._pending.ping == peer:
@@ -404,7 +444,7 @@ class VirtualModule:
         elif channel is not None:
             paired = scan.mode is ScanMode.PAIRING
             request = BeaconRequest(self.state.registers.pairing_id if paired else None)
-            self._transmit(None, request, now)
+            self._transmit(None, request)
         else:
             self._finish_scan(scan)
             self._proceed(now)
@@ -418,11 +458,11 @@ class VirtualModule:
             self._write(Event(EventNumber.ACTIVE_SCAN_DONE, self.state.address))
         self.uart.release()
 
-    def _answer_beacon(self, frame: Frame, pairing_id: str | None, now: float) -> None:
+    def _answer_beacon(self, frame: Frame, pairing_id: str | None) -> None:
         registers = self.state.registers
         mine = registers.pairing_id
         if registers[Reg.ANSWER_BEACONS] and self._scan is None and pairing_id in (None, mine):
-            self._transmit(frame.source, Beacon(self.pan_id, pairing_id and mine), now)
+            self._transmit(frame.source, Beacon(self.pan_id, pairing_id and mine))
 
     def _print_beacon(self, frame: Frame, pan_id: int, pairing_id: str | None, lqi: int) -> None:
         if self._scan is None:

@@ -10,9 +10,12 @@ from collections import deque
 from dataclasses import dataclass
 
 from meter_runtime.bench.air.frames import EchoRequest, UdpDatagram
-from meter_runtime.bench.module.session import PanaMessage
+from meter_runtime.bench.module.join import PanaMessage
 from meter_runtime.bench.module.state import NeighborCache
 from meter_runtime.comm.skstack.replies import SendOutcome
+
+SOLICITATIONS = 3
+"""How often a neighbour is asked for, spread over the patience (RFC 4861, section 10)."""
 
 SEND_LIMIT_S = 360.0
 WINDOW_S = 3600.0
@@ -41,6 +44,8 @@ class Need(enum.Enum):
     """What the sender wants on air."""
 
     SOLICITATION = enum.auto()
+    ANOTHER_SOLICITATION = enum.auto()
+    """A repeat, which the host is not told of."""
     PACKET = enum.auto()
 
 
@@ -67,12 +72,14 @@ class Sender:
         self._patience_s = patience_s
         self._queue: deque[Outgoing] = deque()
         self._current: Outgoing | None = None
-        self._resolve_until: float | None = None
+        self._solicit_at: float | None = None
+        """When the neighbour is asked for again, or given up; None while none is awaited."""
+        self._solicited = 0
 
     @property
     def deadline(self) -> float | None:
         """When a neighbour solicitation counts as unanswered."""
-        return self._resolve_until
+        return self._solicit_at
 
     @property
     def busy(self) -> bool:
@@ -95,32 +102,40 @@ class Sender:
         if neighbors.mac_of(item.address) is None:
             self._current = None
             return Report(item, SendOutcome.FAILED)
-        self._resolve_until = now + self._patience_s
-        return Launch(item, Need.SOLICITATION)
+        self._solicited = 0
+        return self._solicit(item, now)
 
     def resolved(self, address: str) -> Launch | None:
         """A neighbour advertised itself: send it what waited."""
         item = self._current
-        if self._resolve_until is None or item is None or item.address != address:
+        if self._solicit_at is None or item is None or item.address != address:
             return None
-        self._resolve_until = None
+        self._solicit_at = None
         return Launch(item, Need.PACKET)
 
-    def tick(self, now: float) -> Report | None:
-        """Give up on a neighbour that did not answer."""
-        if self._resolve_until is None or now < self._resolve_until or self._current is None:
+    def tick(self, now: float) -> Launch | Report | None:
+        """Ask again for a neighbour that did not answer, or give it up."""
+        if self._solicit_at is None or now < self._solicit_at or self._current is None:
             return None
+        if self._solicited < SOLICITATIONS:
+            return self._solicit(self._current, now)
         return self._finish(SendOutcome.FAILED)
 
     def sent(self, *, received: bool) -> Report | None:
         """The current packet left the air."""
-        if self._current is None or self._resolve_until is not None:
+        if self._current is None or self._solicit_at is not None:
             return None
         return self._finish(SendOutcome.DONE if received else SendOutcome.FAILED)
 
+    def _solicit(self, item: Outgoing, now: float) -> Launch:
+        self._solicited += 1
+        self._solicit_at = now + self._patience_s / SOLICITATIONS
+        need = Need.SOLICITATION if self._solicited == 1 else Need.ANOTHER_SOLICITATION
+        return Launch(item, need)
+
     def _finish(self, outcome: SendOutcome) -> Report | None:
         item, self._current = self._current, None
-        self._resolve_until = None
+        self._solicit_at = None
         return None if item is None else Report(item, outcome)
 
 

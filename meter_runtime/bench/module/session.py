@@ -1,51 +1,47 @@
 """The PANA session of a module: joining, its life, its end, in either role.
 
-Owns who is admitted, until when, and which key goes with it. The messages themselves are
-``join``'s; how they get on air is the core's, which hands each :class:`PanaMessage` back through
-:meth:`PanaSession.sent` once it has left, because an outcome holds only from then on.
+Owns who is admitted, until when, and which key goes with it. The exchange itself is
+``comm.auth``'s; how its messages get on air is the core's, which hands each :class:`PanaMessage`
+back through :meth:`PanaSession.sent` once it has left, because what it brings about holds only
+from then on.
 
-A meter (agent) serves one HEMS at a time: while one is joined or joining, others are refused.
+A meter (agent) serves one HEMS at a time. While one is joined or joining, others get no answer:
+PANA can refuse only in clear, and what is sent in clear could be forged to keep a home out. A
+refused HEMS gives up by itself; should the place become free before that, it is admitted.
 
 Source: SKSTACK-IP command manuals as quoted by public client code; RFC 5191 for the life cycle.
 """
 
 import random
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from meter_runtime.bench.air.pace import AirPace
-from meter_runtime.bench.module.join import (
-    Admitted,
-    Authenticator,
-    Kind,
-    Message,
-    Rejected,
-    Step,
-    Supplicant,
-    decode,
-)
+from meter_runtime.bench.module.join import Association, PanaMessage
 from meter_runtime.bench.module.registers import Reg
 from meter_runtime.bench.module.state import ModuleState
+from meter_runtime.comm.auth.paa import PaaSession
+from meter_runtime.comm.auth.pac import PacSession
+from meter_runtime.comm.auth.pana_events import (
+    REAUTHENTICATE_AT,
+    Authenticated,
+    Expired,
+    NoAnswer,
+    Rejected,
+    SessionEvent,
+    Terminated,
+    peer_id,
+    server_id,
+)
+from meter_runtime.comm.auth.pana_message import Flag, MalformedPana, Message, Type, parse
 from meter_runtime.comm.skstack.replies import EventNumber
 
-REAUTHENTICATE_AT = 0.8
-"""A PaC re-authenticates after this share of the session's life."""
-
 MAX_WAITING_MESSAGES = 16
+"""Datagrams that may wait to be computed over; more are lost, and repeated by the peer."""
 
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The session ends once the answer to the peer's TERMINATE has been sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class PanaMessage:
-    """A UDP-716 payload for the core to send, and what holds once it has been."""
-
-    peer: str
-    payload: bytes
-    outcome: Admitted | Rejected | Ended | None = None
+RESTART_AFTER_S = 3.0
+"""A PaC that asks anew during a join has restarted if its join was silent for so long; before,
+the question is a repeat or a straggler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +56,28 @@ class Notice:
 class Session:
     """An admitted peer."""
 
-    peer: str
-    session_id: int
-    key_id: bytes
-    expires_at: float
+    association: Association = field(repr=False)
+    key_id: bytes | None
     renew_at: float | None
+    """When a PaC re-authenticates; None for an agent, and once it has tried."""
+
+    @property
+    def peer(self) -> str:
+        return self.association.peer
+
+    @property
+    def expires_at(self) -> float | None:
+        return self.association.machine.expires_at
 
 
 @dataclass(frozen=True, slots=True)
-class _Attempt:
-    """A join in progress."""
+class _Letter:
+    """A datagram that the module computes over until ``ready_at``."""
 
+    ready_at: float
     peer: str
-    machine: Supplicant | Authenticator
-    give_up_at: float
-    renewal: bool
+    message: Message
+    payload: bytes
 
 
 class PanaSession:
@@ -90,15 +93,18 @@ class PanaSession:
         """Forget session, attempts and role; the peer is not told."""
         self.is_agent = False
         self.current: Session | None = None
-        self._attempt: _Attempt | None = None
+        self._attempt: Association | None = None
+        self._leaving: Association | None = None
+        self._former: Association | None = None
         self._expired = False
-        self._leaving: tuple[str, float] | None = None
-        self._waiting: deque[tuple[float, PanaMessage]] = deque()
+        self._inbox: deque[_Letter] = deque()
+        self._stirred_at: float | None = None
 
     @property
     def joining(self) -> bool:
-        """We are a PaC whose join is under way."""
-        return self._attempt is not None and isinstance(self._attempt.machine, Supplicant)
+        """We are a PaC whose authentication, the first or another, is under way."""
+        renewing = self.current is not None and self.current.association.give_up_at is not None
+        return not self.is_agent and (self._attempt is not None or renewing)
 
     @property
     def may_send(self) -> bool:
@@ -114,16 +120,16 @@ class PanaSession:
     @property
     def deadline(self) -> float | None:
         """When :meth:`tick` has something to do."""
-        times = [ready_at for ready_at, _ in self._waiting]
-        if self._attempt is not None:
-            times.append(self._attempt.give_up_at)
-        if self._leaving is not None:
-            times.append(self._leaving[1])
-        if self.current is not None:
-            times.append(self.current.expires_at)
-            if self.current.renew_at is not None and not self.joining:
-                times.append(self.current.renew_at)
-        return min(times, default=None)
+        times = [self._stirred_at, self._inbox[0].ready_at if self._inbox else None]
+        for association in self._associations():
+            times.append(association.give_up_at)
+            if not self._inbox:
+                times.append(association.machine.next_deadline())
+        if self.current is not None and not self.joining:
+            times.append(self.current.renew_at)
+        return min((time for time in times if time is not None), default=None)
+
+    # The host's wishes
 
     def serve(self) -> None:
         """SKSTART: admit PaCs from now on."""
@@ -131,167 +137,234 @@ class PanaSession:
 
     def join(self, peer: str, now: float) -> bool:
         """SKJOIN: begin anew with a PAA; False without credentials or while joining."""
-        if self._state.credentials is None or self.joining or self.is_agent:
+        credentials = self._state.credentials
+        if credentials is None or self.joining or self.is_agent:
             return False
         self.current = None
-        self._begin(peer, 0, now)
+        machine = PacSession(
+            credentials.psk, peer_id(credentials), self._rng, now, reauthenticate=False
+        )
+        self._attempt = Association(peer, machine, now, give_up_at=now + self._pace.join_patience_s)
+        self._stirred_at = now
         return True
 
     def rejoin(self, now: float) -> bool:
         """SKREJOIN: re-authenticate; False where there is no session to renew."""
-        if self.current is None or self.is_agent or self.joining:
+        session, credentials = self.current, self._state.credentials
+        if session is None or credentials is None or self.is_agent or self.joining:
             return False
-        if self._state.credentials is None:
+        association, machine = session.association, session.association.machine
+        if not isinstance(machine, PacSession):
             return False
-        self._begin(self.current.peer, self.current.session_id, now)
+        machine.psk = credentials.psk
+        machine.reauthenticate(now)
+        association.give_up_at = now + self._pace.join_patience_s
+        self._stirred_at = now
         return True
 
     def terminate(self, now: float) -> bool:
         """SKTERM: end the session from our side; False where there is none."""
         if self.current is None:
             return False
-        peer, session_id = self.current.peer, self.current.session_id
-        self.current = None
+        self._leaving, self.current = self.current.association, None
         self._attempt = None
-        self._leaving = (peer, now + self._pace.terminate_patience_s)
-        self._post(peer, Message(Kind.TERMINATE, session_id), None, now)
+        self._leaving.machine.terminate(now)
+        self._leaving.give_up_at = now + self._pace.terminate_patience_s
+        self._stirred_at = now
         return True
 
-    def receive(self, peer: str, payload: bytes, now: float) -> list[Notice]:
-        """A UDP-716 datagram came."""
-        message = decode(payload)
-        if message is None:
-            return []
-        match message.kind:
-            case Kind.TERMINATE:
-                session = self.current
-                if session is not None and (session.peer, session.session_id) == (
-                    peer,
-                    message.session_id,
-                ):
-                    self._post(peer, Message(Kind.TERMINATED, message.session_id), Ended(), now)
-                return []
-            case Kind.TERMINATED:
-                if self._leaving is None or self._leaving[0] != peer:
-                    return []
-                self._leaving = None
-                return [Notice(EventNumber.TERMINATED, peer)]
-            case Kind.INITIATE | Kind.REAUTHENTICATE:
-                if not self._admit(peer, message, now):
-                    return []
-            case _:
-                pass
-        if self._attempt is None or self._attempt.peer != peer:
-            return []
-        step = self._attempt.machine.receive(message)
-        return self._take(peer, step, now)
+    # The air and the time
+
+    def receive(self, peer: str, payload: bytes, now: float) -> None:
+        """A UDP-716 datagram came; what belongs to no session here is not looked at."""
+        try:
+            message = parse(payload)
+        except MalformedPana:
+            return
+        known = self._home_of(peer, message) is not None or self._admits(peer, message, now)
+        if not known or len(self._inbox) >= MAX_WAITING_MESSAGES:
+            return
+        ready_at = now if _is_quick(message) else now + self._pace.think_s(self._rng)
+        if self._inbox:
+            ready_at = max(ready_at, self._inbox[-1].ready_at)
+        self._inbox.append(_Letter(ready_at, peer, message, payload))
 
     def sent(self, message: PanaMessage, now: float) -> list[Notice]:
         """A message handed out by :meth:`tick` left the air, acknowledged or not."""
-        if message.outcome is None:
-            return []
-        return self._conclude(message.peer, message.outcome, now)
+        return self._conclude(message.association, message.events, now)
 
     def tick(self, now: float) -> tuple[list[PanaMessage], list[Notice]]:
         """Messages that are ready, and what time brought about."""
+        self._stirred_at = None
+        messages: list[PanaMessage] = []
         notices: list[Notice] = []
+        while self._inbox and self._inbox[0].ready_at <= now:
+            self._open(self._inbox.popleft(), now)
+            self._collect(messages, notices, now)
+        self._renew(now)
+        if not self._inbox:
+            # A module that computes does nothing else: what it has in hand may be the answer.
+            for association in self._associations():
+                association.machine.tick(now)
+            self._collect(messages, notices, now)
+        notices += self._give_up(now)
+        return messages, notices
+
+    # Who is who
+
+    def _associations(self) -> list[Association]:
+        current = self.current.association if self.current is not None else None
+        known = (self._attempt, current, self._leaving, self._former)
+        return [association for association in known if association is not None]
+
+    def _home_of(self, peer: str, message: Message) -> Association | None:
+        """The association that a message belongs to."""
+        for association in self._associations():
+            machine = association.machine
+            if machine.session_id:
+                belongs = machine.session_id == message.session_id
+            else:
+                # A PaC learns the session's number from the first request.
+                belongs = bool(message.flags & Flag.START)
+            if association.peer == peer and belongs and not _asks_to_join(message):
+                return association
+        return None
+
+    def _admits(self, peer: str, message: Message, now: float) -> bool:
+        """Whether this is the beginning of a join that may be."""
+        if not self.is_agent or self._state.credentials is None or not _asks_to_join(message):
+            return False
         attempt = self._attempt
-        if attempt is not None and now >= attempt.give_up_at:
-            self._attempt = None
-            notices.append(Notice(EventNumber.PANA_FAILED, attempt.peer))
-        if self._leaving is not None and now >= self._leaving[1]:
-            notices.append(Notice(EventNumber.TERMINATE_TIMED_OUT, self._leaving[0]))
-            self._leaving = None
-        notices.extend(self._age(now))
-        ready: list[PanaMessage] = []
-        while self._waiting and self._waiting[0][0] <= now:
-            ready.append(self._waiting.popleft()[1])
-        return ready, notices
+        if attempt is not None and now - attempt.heard_at < RESTART_AFTER_S:
+            return False
+        busy = {attempt.peer} if attempt is not None else set()
+        if self.current is not None:
+            busy.add(self.current.peer)
+        return not busy - {peer}
 
-    def _age(self, now: float) -> list[Notice]:
+    def _open(self, letter: _Letter, now: float) -> None:
+        credentials = self._state.credentials
+        association = self._home_of(letter.peer, letter.message)
+        if association is not None:
+            machine = association.machine
+            if isinstance(machine, PaaSession) and credentials is not None:
+                # What was rewritten holds from the next authentication on.
+                machine.psk, machine.lifetime_s = credentials.psk, self._state.lifetime_s
+            association.receive(letter.payload, now)
+            if self.is_agent and association is self._attempt:
+                association.give_up_at = now + self._pace.agent_patience_s
+        elif credentials is not None and self._admits(letter.peer, letter.message, now):
+            agent = PaaSession(
+                credentials.psk,
+                server_id(credentials),
+                self._state.lifetime_s,
+                self._rng,
+                now,
+                peer_id=peer_id(credentials),
+            )
+            give_up_at = now + self._pace.agent_patience_s
+            self._attempt = Association(letter.peer, agent, now, give_up_at=give_up_at)
+
+    def _collect(self, messages: list[PanaMessage], notices: list[Notice], now: float) -> None:
+        """What the machines want sent; their events go with the last of it."""
+        for association in self._associations():
+            payloads = association.machine.take_output()
+            events = tuple(association.machine.take_events())
+            messages += [PanaMessage(association, payload) for payload in payloads[:-1]]
+            if payloads:
+                messages.append(PanaMessage(association, payloads[-1], events))
+            else:
+                notices += self._conclude(association, events, now)
+
+    # What came of it
+
+    def _renew(self, now: float) -> None:
         session = self.current
-        if session is None:
-            return []
-        if now >= session.expires_at:
-            self.current = None
-            self._expired = True
-            return [Notice(EventNumber.SESSION_EXPIRED, session.peer)]
-        if session.renew_at is not None and now >= session.renew_at and not self.joining:
-            self.current = replace(session, renew_at=None)
-            if self._state.registers[Reg.AUTO_REAUTH]:
-                self.rejoin(now)
-        return []
-
-    def _begin(self, peer: str, session_id: int, now: float) -> None:
-        credentials = self._state.credentials
-        if credentials is None:
+        if session is None or self.joining or session.renew_at is None or now < session.renew_at:
             return
-        supplicant = Supplicant(credentials, self._rng, session_id)
-        give_up_at = now + self._pace.join_patience_s
-        self._attempt = _Attempt(peer, supplicant, give_up_at, renewal=session_id != 0)
-        self._post(peer, supplicant.begin(), None, now, think=False)
+        self.current = replace(session, renew_at=None)
+        if self._state.registers[Reg.AUTO_REAUTH]:
+            self.rejoin(now)
 
-    def _admit(self, peer: str, message: Message, now: float) -> bool:
-        """Open a join that a PaC asks for; False where this one may not."""
-        credentials = self._state.credentials
-        if not self.is_agent or credentials is None:
-            return False
-        renewal = message.kind is Kind.REAUTHENTICATE
-        others = {entry.peer for entry in (self.current, self._attempt) if entry is not None}
-        stranger = renewal and (
-            self.current is None or self.current.session_id != message.session_id
-        )
-        if others - {peer} or stranger:
-            self._post(peer, Message(Kind.REFUSE, message.session_id), None, now)
-            return False
-        machine = Authenticator(credentials, self._rng, self._state.lifetime_s)
-        self._attempt = _Attempt(peer, machine, now + self._pace.join_patience_s, renewal)
-        return True
-
-    def _take(self, peer: str, step: Step, now: float) -> list[Notice]:
-        if step.answer is not None:
-            self._post(peer, step.answer, step.outcome, now)
-            return []
-        if step.outcome is None:
-            return []
-        return self._conclude(peer, step.outcome, now)
+    def _give_up(self, now: float) -> list[Notice]:
+        """End what took too long."""
+        notices = []
+        for association in self._associations():
+            if association.give_up_at is None or now < association.give_up_at:
+                continue
+            association.give_up_at = None
+            if association is self._attempt:
+                self._attempt = None
+                # A question alone, which anybody can put, is no authentication that failed.
+                if self.is_agent and not association.answered:
+                    continue
+                notices.append(Notice(EventNumber.PANA_FAILED, association.peer))
+            elif association is self._leaving:
+                self._leaving = None
+                notices.append(Notice(EventNumber.TERMINATE_TIMED_OUT, association.peer))
+            elif isinstance(association.machine, PacSession):
+                association.machine.abandon()
+                notices.append(Notice(EventNumber.PANA_FAILED, association.peer))
+        return notices
 
     def _conclude(
-        self, peer: str, outcome: Admitted | Rejected | Ended, now: float
+        self, association: Association, events: tuple[SessionEvent, ...], now: float
     ) -> list[Notice]:
-        if isinstance(outcome, Ended):
-            self.current = None
-            return [Notice(EventNumber.SESSION_CLOSED_BY_PEER, peer)]
-        attempt, self._attempt = self._attempt, None
-        if attempt is None:
-            return []
-        if isinstance(outcome, Rejected):
-            if attempt.renewal:
-                self.current = None
-            return [Notice(EventNumber.PANA_FAILED, peer)]
-        self._expired = False
-        self._leaving = None
-        self.current = Session(
-            peer,
-            outcome.session_id,
-            outcome.key_id,
-            expires_at=now + outcome.lifetime_s,
-            renew_at=None if self.is_agent else now + REAUTHENTICATE_AT * outcome.lifetime_s,
-        )
-        return [Notice(EventNumber.PANA_DONE, peer)]
+        numbers = [self._follow(association, event, now) for event in events]
+        return [Notice(number, association.peer) for number in numbers if number is not None]
 
-    def _post(
-        self,
-        peer: str,
-        message: Message,
-        outcome: Admitted | Rejected | Ended | None,
-        now: float,
-        *,
-        think: bool = True,
-    ) -> None:
-        if len(self._waiting) >= MAX_WAITING_MESSAGES:
-            return
-        ready_at = now + (self._pace.think_s(self._rng) if think else 0.0)
-        if self._waiting:
-            ready_at = max(ready_at, self._waiting[-1][0])
-        self._waiting.append((ready_at, PanaMessage(peer, message.encode(), outcome)))
+    def _follow(
+        self, association: Association, event: SessionEvent, now: float
+    ) -> EventNumber | None:
+        """What a session reports, as an event for the host; None where it is past."""
+        if association is self._leaving:
+            if isinstance(event, Authenticated):
+                return None  # the host has changed its mind meanwhile
+            self._leaving = None
+            answered = not isinstance(event, Terminated) or event.answered
+            return EventNumber.TERMINATED if answered else EventNumber.TERMINATE_TIMED_OUT
+        joined = self.current is not None and association is self.current.association
+        if not joined and association is not self._attempt:
+            return None
+        association.give_up_at = None
+        if isinstance(event, Authenticated):
+            self._admit(association, event, now)
+            return EventNumber.PANA_DONE
+        # It is over, but a peer that missed our last answer gets it again.
+        self._former = association
+        if joined:
+            self.current = None
+        else:
+            self._attempt = None
+        match event:
+            case Terminated() if joined:
+                return EventNumber.SESSION_CLOSED_BY_PEER
+            case Expired() if joined:
+                self._expired = True
+                return EventNumber.SESSION_EXPIRED
+            case NoAnswer() if self.is_agent and not association.answered:
+                return None
+            case Rejected() | NoAnswer() | Terminated() | Expired():
+                return EventNumber.PANA_FAILED
+
+    def _admit(self, association: Association, event: Authenticated, now: float) -> None:
+        if association is self._attempt:
+            self._attempt = None
+        self._leaving = self._former = None
+        self._expired = False
+        self.current = Session(
+            association,
+            association.key_id,
+            renew_at=None if self.is_agent else now + REAUTHENTICATE_AT * event.lifetime_s,
+        )
+
+
+def _asks_to_join(message: Message) -> bool:
+    return message.type == Type.CLIENT_INITIATION
+
+
+def _is_quick(message: Message) -> bool:
+    """Nothing to compute over: the last answer of an authentication, and ends of sessions."""
+    if message.type == Type.TERMINATION:
+        return True
+    return bool(message.flags & Flag.COMPLETE) and not message.is_request

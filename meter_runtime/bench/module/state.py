@@ -5,13 +5,15 @@ SKRESET clears all of it but the option bytes and what SKSAVE kept.
 
 from collections.abc import Iterator
 
-from meter_runtime.bench.module.join import Credentials, key_name, psk_from_password
+from meter_runtime.bench.module.join import Credentials, key_name
 from meter_runtime.bench.module.profiles import Profile
 from meter_runtime.bench.module.registers import Reg, Registers
+from meter_runtime.comm.auth.pana_events import psk_of
+from meter_runtime.comm.auth.pana_message import PANA_PORT
 from meter_runtime.comm.contracts import ECHONET_LITE_PORT
 from meter_runtime.comm.skstack.addresses import link_local, parse_address
+from meter_runtime.secret import Secret
 
-PANA_PORT = 716
 UDP_HANDLES = 6
 MAX_NEIGHBORS = 32
 """Above what any home has; the oldest entry gives way."""
@@ -118,7 +120,7 @@ class ModuleState:
         return Credentials(self.route_b_id, self.psk)
 
     def set_password(self, password: str) -> None:
-        self.psk = psk_from_password(password)
+        self.psk = psk_of(Secret(password))
 
     def set_route_b_id(self, route_b_id: str) -> None:
         """Set the authentication ID; its last eight characters become the pairing ID."""

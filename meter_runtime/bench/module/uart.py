@@ -24,6 +24,8 @@ class UartWrite:
 
     data: bytes
     after_s: float
+    gap_s: float = 0.0
+    """Real time between two octets, where the line dribbles."""
 
 
 class UartOutput:

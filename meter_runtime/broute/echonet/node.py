@@ -73,6 +73,16 @@ class EchonetNode:
         self._tid = 0
         self._told_statuses = self._statuses()
 
+    def with_settings(self, settings: MeterSettings) -> "EchonetNode":
+        """A node on the same data that shows itself so; running TID and counters go on.
+
+        What the home has set (81, E5, ED, EF) is forgotten, as over a restart.
+        """
+        other = EchonetNode(settings, self._data)
+        other.counters = self.counters
+        other._tid = self._tid
+        return other
+
     def handle(self, payload: bytes) -> bytes | None:
         """The answer to one datagram, for its sender; ``None`` = stay silent. Never raises."""
         try:

@@ -33,7 +33,7 @@ from meter_runtime.comm.skstack.replies import Event, Info, Reply, ReplyReader, 
 from meter_runtime.comm.skstack.session import Received, Session
 
 LOOK_EVERY_S = 60.0
-"""A serving module that said nothing for so long is asked whether it lives."""
+"""A serving module that said nothing for so long is asked whether it lives (the default)."""
 BACKOFF_FIRST_S = 1.0
 BACKOFF_LAST_S = 60.0
 
@@ -58,15 +58,22 @@ class MeterDriver:
     """One module, one network, one joined home.
 
     ``dialect`` None takes whatever dialect the module speaks; a given one that the module
-    contradicts is a failure to start. ``lifetime_s`` is the PANA session's life (at least 60).
+    contradicts is a failure to start. ``lifetime_s`` is the PANA session's life (at least 60),
+    ``look_every_s`` how long a serving module may be silent before it is asked whether it lives.
     """
 
     def __init__(
-        self, dialect: Dialect | None, rng: random.Random, *, lifetime_s: int = 86_400
+        self,
+        dialect: Dialect | None,
+        rng: random.Random,
+        *,
+        lifetime_s: int = 86_400,
+        look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         self._expected = dialect
         self._rng = rng
         self._lifetime_s = lifetime_s
+        self._look_every_s = look_every_s
         self._reader = ReplyReader(dialect or SE)
         self._dialogue = Dialogue()
         self._after: Callable[[Any, float], None] | None = None
@@ -271,7 +278,13 @@ class MeterDriver:
         self._reader.hex_data = identity.hex_data
         credentials = self._credentials
         if credentials is not None:
-            script = scripts.bring_up(identity, credentials, self._lifetime_s, self._rng)
+            script = scripts.bring_up(
+                identity,
+                credentials,
+                self._lifetime_s,
+                self._rng,
+                channel_before=None if self.network is None else self.network.channel,
+            )
             self._run(script, self._started, now)
 
     def _started(self, network: scripts.Network, now: float) -> None:
@@ -282,7 +295,7 @@ class MeterDriver:
         self.network = network
         self._session.reset()
         self._backoff_s = BACKOFF_FIRST_S
-        self._look_at = now + LOOK_EVERY_S
+        self._look_at = now + self._look_every_s
         self._count("starts")
         detail = f"channel {network.channel}, PAN {network.pan_id:04X}"
         self._events.append(LinkStarted(identity.info.address, detail))
@@ -291,7 +304,7 @@ class MeterDriver:
         self._look(now)
 
     def _look(self, now: float) -> None:
-        self._look_at = now + LOOK_EVERY_S
+        self._look_at = now + self._look_every_s
         self._run(scripts.look(restricted=self._session.restricted), self._looked, now)
 
     def _looked(self, health: scripts.Health, now: float) -> None:
@@ -348,7 +361,7 @@ class MeterDriver:
         if consumed or isinstance(reply, Event | RxUdp):
             # A sign of life puts off the next look, unless one is due.
             if self._look_at > now:
-                self._look_at = now + LOOK_EVERY_S
+                self._look_at = now + self._look_every_s
             return
         self._count("noise")
         if isinstance(reply, Info) or (isinstance(reply, Text) and "EVER " in reply.line):

@@ -27,6 +27,12 @@ from meter_runtime.comm.skstack.replies import (
 
 CHANNELS = range(0x21, 0x3D)
 """920 MHz channels 33 to 60 of the B-route."""
+
+KEEP_CHANNEL_LQI = 0x18
+"""A channel we already had may be louder than the quietest by this: 6.6 dB."""
+
+ABSENT_LQI = 0xFF + KEEP_CHANNEL_LQI + 1
+"""Louder than any channel: stands for one that was not reported."""
 ALL_CHANNELS_MASK = "FFFFFFFF"
 ENERGY_SCAN_DURATION = 4
 ACTIVE_SCAN_DURATION = 6
@@ -107,7 +113,12 @@ def identify(expected: Dialect | None) -> Script[Identity]:
 
 
 def bring_up(
-    identity: Identity, credentials: LinkCredentials, lifetime_s: int, rng: random.Random
+    identity: Identity,
+    credentials: LinkCredentials,
+    lifetime_s: int,
+    rng: random.Random,
+    *,
+    channel_before: int | None = None,
 ) -> Script[Network]:
     """From whatever state the module is in to answering beacon requests."""
     dialect = identity.dialect
@@ -123,7 +134,7 @@ def bring_up(
     yield ask("SKSETRBID", credentials.route_b_id)
 
     energy = yield from _scan(dialect, 0, ENERGY_SCAN_DURATION, EventNumber.ENERGY_SCAN_DONE)
-    channel = quietest_channel(energy.first(EnergyReport), rng)
+    channel = choose_channel(energy.first(EnergyReport), rng, channel_before)
     yield ask("SKSREG", "S2", f"{channel:X}")
 
     beacons = yield from _scan(dialect, 3, ACTIVE_SCAN_DURATION, EventNumber.ACTIVE_SCAN_DONE)
@@ -185,10 +196,12 @@ def take_down(*, joined: bool) -> Script[None]:
     yield ask("SKRESET", silence_tolerated=True, tolerated=_ANY_REFUSAL)
 
 
-def quietest_channel(report: EnergyReport, rng: random.Random) -> int:
+def choose_channel(report: EnergyReport, rng: random.Random, before: int | None = None) -> int:
     """The odd channel with the least energy, a tie broken by chance.
 
-    Real meters sit on odd channels only; a report without one of them leaves any of them.
+    Real meters sit on odd channels only; a report without one of them leaves any of them. The
+    channel we had ``before`` is kept unless it became clearly louder, so that a home that rejoins
+    without a scan finds its meter where it was.
     """
     levels = {
         channel: level for channel, level in report.levels if channel in CHANNELS and channel % 2
@@ -196,6 +209,8 @@ def quietest_channel(report: EnergyReport, rng: random.Random) -> int:
     if not levels:
         levels = dict.fromkeys(CHANNELS[::2], 0)
     least = min(levels.values())
+    if before is not None and levels.get(before, ABSENT_LQI) <= least + KEEP_CHANNEL_LQI:
+        return before
     return rng.choice(sorted(channel for channel, level in levels.items() if level == least))
 
 

@@ -21,7 +21,7 @@ from meter_runtime.comm.contracts import (
 )
 from meter_runtime.comm.ports import BytePort, PortClosed, open_port, parse_port
 from meter_runtime.comm.skstack.dialects import DIALECTS, Dialect
-from meter_runtime.comm.skstack.driver import MeterDriver, Phase
+from meter_runtime.comm.skstack.driver import LOOK_EVERY_S, MeterDriver, Phase
 from meter_runtime.comm.skstack.modules import PRODUCTS, Product
 from meter_runtime.comm.skstack.outbox import SendDone
 from meter_runtime.comm.skstack.session import Received
@@ -37,6 +37,7 @@ T = TypeVar("T")
 DEFAULT_LIFETIME_S = 86_400
 """Session life of real meters."""
 MIN_LIFETIME_S = 60
+MIN_LOOK_EVERY_S = 0.1
 MAX_DATAGRAMS = 64
 MAX_EVENTS = 256
 STOP_BOUND_S = 20.0
@@ -64,6 +65,7 @@ class SkstackUnit:
         *,
         dialect: Dialect | None = None,
         lifetime_s: int = DEFAULT_LIFETIME_S,
+        look_every_s: float = LOOK_EVERY_S,
         rng: random.Random | None = None,
         line_clock: Clock | None = None,
         model: str = "Wi-SUN module",
@@ -77,7 +79,9 @@ class SkstackUnit:
         self._clock = clock
         self._line_clock = line_clock or SystemClock()
         self._open_port = open_port
-        self._driver = MeterDriver(dialect, rng or random.Random(), lifetime_s=lifetime_s)
+        self._driver = MeterDriver(
+            dialect, rng or random.Random(), lifetime_s=lifetime_s, look_every_s=look_every_s
+        )
         self._model = model
         self._maker = maker
         self._trace = trace
@@ -277,14 +281,15 @@ class _Queue(Generic[T]):
         return self._items.popleft()
 
 
-_OPTIONS = ("port", "profile", "dialect", "lifetime_s")
+_OPTIONS = ("port", "profile", "dialect", "lifetime_s", "look_every_s")
 
 
 def driver(context: DriverContext) -> SkstackUnit:
     """The driver ``skstack``.
 
     ``port`` is a URI. ``profile`` names the product and ``dialect`` ("SE" or "DSE") its firmware;
-    without either the module tells what it speaks. ``lifetime_s`` is the session's life.
+    without either the module tells what it speaks. ``lifetime_s`` is the session's life,
+    ``look_every_s`` (at least 0.1) after how much silence the module is asked whether it lives.
     """
     options = context.options
     for key in options:
@@ -303,11 +308,19 @@ def driver(context: DriverContext) -> SkstackUnit:
     lifetime_s = options.get("lifetime_s", DEFAULT_LIFETIME_S)
     if not isinstance(lifetime_s, int):
         raise UsageError(f"lifetime_s is a whole number of seconds, not {lifetime_s!r}")
+    look_every_s = options.get("look_every_s", LOOK_EVERY_S)
+    if not isinstance(look_every_s, int | float) or not look_every_s >= MIN_LOOK_EVERY_S:
+        raise UsageError(
+            f"look_every_s is a number of seconds, at least {MIN_LOOK_EVERY_S:g},"
+            f" not {look_every_s!r}"
+        )
     return SkstackUnit(
         context.clock,
         lambda: open_port(uri),
+        rng=context.rng,
         dialect=product.dialect if name is None else DIALECTS[name],
         lifetime_s=lifetime_s,
+        look_every_s=look_every_s,
         model=product.model,
         maker=product.maker,
     )

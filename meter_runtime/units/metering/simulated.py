@@ -16,6 +16,9 @@ from meter_runtime.units.drivers import DriverContext
 
 MWS_PER_MWH = 3600
 
+FITTED_WALL = 1_767_193_200
+"""2026-01-01 00:00 JST: when the driver's unit began to count, in UTC seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -164,7 +167,11 @@ class SteadyLoad:
 
 def driver(context: DriverContext) -> SimulatedMeteringUnit:
     """The driver ``simulated``: ``power_w`` flows constantly (default 500, negative to the grid);
-    ``serial`` and ``wiring`` are the nameplate's."""
+    ``serial`` and ``wiring`` are the nameplate's.
+
+    A real unit counts on while the meter's program does not run. This one remembers nothing, so
+    it starts with what has flowed since :data:`FITTED_WALL`: its registers outlive a restart.
+    """
     options = dict(context.options)
     try:
         power_w = int(options.pop("power_w", 500))
@@ -179,6 +186,14 @@ def driver(context: DriverContext) -> SimulatedMeteringUnit:
             f'the simulated driver has no option "{wrong_key}"; {nearest(wrong_key, known)}'
         )
     nameplate = Nameplate(UnitKind.METERING, "simulated", serial, wiring=wiring, capacity_a=60)
+    load = SteadyLoad(power_w, wiring)
+    wall = context.clock.wall()
+    forward, reverse = load.energy(0, max(0, round((wall - FITTED_WALL) * 1000)))
     return SimulatedMeteringUnit(
-        context.clock, SteadyLoad(power_w, wiring), nameplate, context.clock.wall()
+        context.clock,
+        load,
+        nameplate,
+        wall,
+        start_forward_mwh=forward // MWS_PER_MWH,
+        start_reverse_mwh=reverse // MWS_PER_MWH,
     )

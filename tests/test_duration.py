@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter_runtime.cli.duration import format_duration, parse_duration
+from meter_runtime.duration import format_duration, parse_duration
 from meter_runtime.errors import UsageError
 
 
