@@ -1,0 +1,14 @@
+"""The groups by name, in the order of the table."""
+
+from collections.abc import Callable, Mapping
+
+from benchmarks import air, datagram, echonet, line, startup
+from benchmarks.row import Row
+
+GROUPS: Mapping[str, Callable[[], list[Row]]] = {
+    "echonet": echonet.measure,
+    "datagram": datagram.measure,
+    "startup": startup.measure,
+    "line": line.measure,
+    "air": air.measure,
+}

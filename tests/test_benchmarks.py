@@ -1,0 +1,149 @@
+"""``./dev bench``: every group measures real work and its figures reach the table.
+
+The counts are tiny: what is tested is that a figure comes, not how large it is.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks import datagram, echonet, startup
+from benchmarks.groups import GROUPS
+from benchmarks.machine import describe
+from benchmarks.row import Row
+from meter_runtime.errors import MeterError
+
+ROOT = Path(__file__).parents[1]
+LOAD_THE_SERVICE = """\
+import sys
+import meter_runtime.cli.run
+import meter_runtime.comm.skstack.unit
+import meter_runtime.units.metering.simulated
+print(*sys.modules)
+"""
+MACHINE: dict[str, str | int] = {"cpu": "Z80", "cores": 1}
+RESULTS = {
+    "echonet": [Row("E7 x 1", 7.126, "µs/request", 8.0), Row("E2 x 10,000", 12_345.67, "µs")],
+    "startup": [Row("run: first beacon", 251.04, "ms", 600.0)],
+}
+
+
+def names(rows: Sequence[Row]) -> list[str]:
+    assert all(row.figure > 0 for row in rows), rows
+    return [row.name for row in rows]
+
+
+def test_every_request_is_measured_in_every_batch() -> None:
+    assert names(echonet.measure(history_days=2, batches=((1, 2), (3, 1)))) == [
+        "E7 x 1",
+        "E7 x 3",
+        "six properties x 1",
+        "six properties x 3",
+        "E2 x 1",
+        "E2 x 3",
+        "E2 of another day each time",
+    ]
+
+
+def test_a_wrong_answer_is_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(echonet, "_DWH_PER_COUNT", 999)
+    with pytest.raises(AssertionError):
+        echonet.measure(history_days=2, batches=((1, 1),))
+
+
+def test_an_answer_is_set_beside_an_echo() -> None:
+    assert names(datagram.measure(datagrams=20, repeats=1)) == [
+        "UDP echo",
+        "UDP answer to E7",
+        "answer : echo",
+    ]
+
+
+def test_the_service_is_started_found_and_asked() -> None:
+    rows = startup.measure(runs=1)
+    assert names(rows) == [
+        "import meter_runtime.runtime",
+        "run: first beacon",
+        "run: first answer",
+        "run: memory while serving",
+    ]
+    assert rows[1].figure < rows[2].figure
+
+
+def test_a_service_that_ends_is_told_at_once(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(startup, "_CONFIGURATION", "[meter]\n")
+    with pytest.raises(MeterError, match="the service ended"):
+        startup.measure(runs=1)
+    assert '[meter] lacks the key "id"' in capfd.readouterr().err
+
+
+def test_the_firmware_service_carries_nothing_of_the_laboratory() -> None:
+    loaded = subprocess.run(  # noqa: S603 - our own words
+        [sys.executable, "-c", LOAD_THE_SERVICE],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    assert "meter_runtime.comm.skstack.driver" in loaded
+    heavy = {"meter_runtime.bench", "rich", "matplotlib", "numpy", "momonga", "cryptography"}
+    assert heavy.isdisjoint(loaded)
+
+
+def test_the_table_names_the_machine_the_figures_and_the_aims() -> None:
+    assert command.table(MACHINE, RESULTS) == (
+        "cpu           Z80\n"
+        "cores         1\n"
+        "\n"
+        "                                      figure  unit            aim\n"
+        "echonet\n"
+        "  E7 x 1                                7.13  µs/request      <= 8\n"
+        "  E2 x 10,000                       12,345.7  µs\n"
+        "startup\n"
+        "  run: first beacon                    251.0  ms              <= 600\n"
+    )
+
+
+def test_one_document_holds_all_of_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "GROUPS", {"startup": lambda: RESULTS["startup"]})
+    assert command.main(["--json"]) == 0
+    said = capsys.readouterr()
+    document = json.loads(said.out)
+    assert document["machine"].keys() == describe().keys()
+    assert document["rows"] == [
+        {
+            "group": "startup",
+            "name": "run: first beacon",
+            "figure": 251.04,
+            "unit": "ms",
+            "aim": 600.0,
+        }
+    ]
+    assert said.err == "measuring startup\n"
+
+
+def test_the_machine_is_described_in_full() -> None:
+    machine = describe()
+    assert all(machine.values())
+    assert machine.keys() >= {"cpu", "cores", "kernel", "python", "date"}
+
+
+def test_groups_are_chosen_by_name_in_the_order_of_the_table() -> None:
+    assert command.choose("startup, echonet") == ["echonet", "startup"]
+    assert set(command.choose(",".join(GROUPS))) == set(GROUPS)
+
+
+def test_an_unknown_group_is_answered_with_the_nearest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert command.main(["--only", "echonet,strtup"]) == 2
+    assert capsys.readouterr().err == 'benchmarks: no group "strtup"; did you mean "startup"?\n'
