@@ -450,6 +450,16 @@ def test_new_credentials_end_the_session_and_start_over() -> None:
     assert "SKSETPWD C NEWPASSWORD1" in wire.module.heard
 
 
+def test_a_session_is_ended_whose_event_is_still_on_the_line() -> None:
+    wire = line(ScriptedModule(SE))
+    wire.start()
+    wire.module.heard.clear()
+    wire.driver.set_credentials(NEW, wire.now)
+    wire.settle()
+    assert wire.module.heard[0] == "SKTERM"
+    assert wire.driver.phase is Phase.SERVING
+
+
 def test_new_credentials_during_a_scan_wait_for_its_end() -> None:
     module = ScriptedModule(SE, deaf_to={"SKSCAN"})
     wire = line(module)

@@ -326,8 +326,7 @@ class MeterDriver:
 
     def _take_down(self, now: float) -> None:
         self.phase = Phase.STOPPING
-        joined = self._session.peer is not None
-        self._run(scripts.take_down(joined=joined), self._taken_down, now)
+        self._run(scripts.take_down(), self._taken_down, now)
 
     def _taken_down(self, _: object, now: float) -> None:
         self._events += self._session.end()

@@ -180,19 +180,22 @@ def transmit(dialect: Dialect, payload: bytes, destination: str) -> Script[Trans
     return Transmission(sent and answer.accepted, healthy=answer.accepted)
 
 
-def take_down(*, joined: bool) -> Script[None]:
-    """End the session, forget the credentials, answer no join."""
-    if joined:
-        yield ask(
-            "SKTERM",
-            until=lambda event: (
-                event.number in (EventNumber.TERMINATED, EventNumber.TERMINATE_TIMED_OUT)
-            ),
-            tolerated=_ANY_REFUSAL,
-            silence_tolerated=True,
-            bound_s=TERMINATE_BOUND_S,
-            attempts=1,
-        )
+def take_down() -> Script[None]:
+    """End the session, forget the credentials, answer no join.
+
+    The module alone knows whether there is a session: a home's EVENT 25 may be on the line while
+    we write. Without one it refuses.
+    """
+    yield ask(
+        "SKTERM",
+        until=lambda event: (
+            event.number in (EventNumber.TERMINATED, EventNumber.TERMINATE_TIMED_OUT)
+        ),
+        tolerated=_ANY_REFUSAL,
+        silence_tolerated=True,
+        bound_s=TERMINATE_BOUND_S,
+        attempts=1,
+    )
     yield ask("SKRESET", silence_tolerated=True, tolerated=_ANY_REFUSAL)
 
 
