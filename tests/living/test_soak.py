@@ -24,4 +24,4 @@ def test_a_meter_that_does_not_come_back_is_told(
     monkeypatch.setattr(soak, "CATALOGUE", {"hang": None, "unplug": None})
     assert soak.main(["4"]) == 1
     told = capsys.readouterr().err
-    assert re.match(r"soak: round 1 of seed 1: .*: not served again within 3 s; ", told)
+    assert re.match(r"soak: round 1 of seed 1: .*: not served within 3 s; ", told)
