@@ -7,10 +7,12 @@ operator is told. A datagram that cannot be sent is the home's loss, never the m
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import Any
 
 from meter_runtime.broute.announcer import Announcer
 from meter_runtime.broute.credentials import BRouteCredentials
+from meter_runtime.broute.echonet.data import MeterSettings
 from meter_runtime.broute.echonet.frame import Esv
 from meter_runtime.broute.echonet.node import EchonetNode
 from meter_runtime.broute.status import LinkStatus
@@ -78,20 +80,26 @@ class BRouteService:
     async def set_credentials(self, credentials: BRouteCredentials) -> None:
         """The utility rewrote ID, password and acceptance day: the home must join anew.
 
-        From here on only history of the new acceptance day is told, the session is dropped, and
-        an authentication failure that was latched counts no more.
+        From here on only history of the new acceptance day is told, what the last home had chosen
+        to see is forgotten, the session is dropped, and an authentication failure that was latched
+        counts no more.
         """
         self.credentials = credentials
         self.link.credentials_changed()
+        self.show(self.node.settings)
         if self._serving:
             self.announcer.peer_gone(self._clock.monotonic())
             self._announcer_stirred.set()
             await self.unit.set_credentials(credentials.link)
 
-    def exchange_node(self, node: EchonetNode) -> None:
-        """Answer and announce through another node from now on."""
-        self.node = node
-        self.announcer.exchange_node(node)
+    def show(self, settings: MeterSettings) -> None:
+        """Answer and announce with these settings from now on, and with the present ID (EPC C0).
+
+        What the home had chosen to see (E5, ED, EF) is forgotten.
+        """
+        own = replace(settings, route_b_id=self.credentials.link.route_b_id)
+        self.node = self.node.with_settings(own)
+        self.announcer.exchange_node(self.node)
 
     def boundary(self, slot: int) -> None:
         """A half-hour value was stored: it is announced, if we serve."""

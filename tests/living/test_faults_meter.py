@@ -91,6 +91,23 @@ async def test_another_id_is_not_found_by_the_old_one(home: Home) -> None:
     await home.serves()
 
 
+async def test_the_next_customer_sees_nothing_of_the_last_ones_choices() -> None:
+    options = dataclasses.replace(QUICK, history_days=1, echonet_profile="aif-1.10")
+    async with joined_home(options) as home:
+        own = bytes.fromhex(home.bench.route_b_id)[4:]
+        assert await home.get(0xC0) == {0xC0: b"\x00\xff\xff\xf0" + own}
+        await yesterday(home)
+        assert await home.get(0xE5) == {0xE5: b"\x01"}
+
+        await home.begin("rewrite", id="F" * 32)
+        await home.terminal.told("EVENT 26 ")
+        await eventually(lambda: home.bench.happenings[-1].kind == "link-started")
+        await home.rejoin()
+
+        assert await home.get(0xC0) == {0xC0: b"\x00\xff\xff\xf0" + b"\xff" * 12}
+        assert await home.get(0xE5) == {0xE5: b"\xff"}
+
+
 async def test_a_replaced_unit_hides_the_history_before_it(home: Home) -> None:
     serial = await home.get(0x8D)
     await home.begin("replaced", down=0)

@@ -36,19 +36,19 @@ _CODES = tuple(f"{code:02X}" for code in ENERGY_UNITS_MWH)
 def _show(bench: "Bench", change: Change) -> End:
     """Show changed settings from now on; the node that shows them is a new one."""
     bench.between.changes.append(change)
-    _exchange_node(bench)
+    _show_settings(bench)
 
     def end() -> None:
         bench.between.changes.remove(change)
-        _exchange_node(bench)
+        _show_settings(bench)
 
     return end
 
 
-def _exchange_node(bench: "Bench") -> None:
+def _show_settings(bench: "Bench") -> None:
     broute = bench.meter.broute
     if broute is not None:
-        broute.exchange_node(broute.node.with_settings(bench.between.changed()))
+        broute.show(bench.between.changed())
 
 
 def _always(value: int) -> Callable[[int | None], int | None]:
