@@ -168,6 +168,9 @@ class Accumulator:
         self._flags |= Flag.POWER_FAIL
         effects.append(OutageEnded(since, now.wall))
         first, last = slot_at(since) + 1, slot_at(now.wall)
+        if self._newest_slot is not None and first <= self._newest_slot <= last:
+            # The power failed after this boundary was stored, before the next checkpoint was.
+            first = self._newest_slot + 1
         if first <= last:
             effects.append(BoundariesMissed(first, last, Missing.OUTAGE))
 

@@ -9,9 +9,11 @@ write per checkpoint interval: metering goes on in memory.
 
 import logging
 from collections import deque
+from dataclasses import replace
 
 from meter_runtime.errors import MeterError
 from meter_runtime.events import EventBus
+from meter_runtime.metrology.accumulator import MWH_PER_DWH
 from meter_runtime.metrology.events import (
     BoundaryRefused,
     BoundaryStored,
@@ -26,6 +28,34 @@ log = logging.getLogger(__name__)
 
 PENDING_LIMIT = 96
 """Boundaries that wait for storage to heal: two days. Beyond, the oldest is dropped."""
+
+AHEAD_LIMIT_MWH = 100_000
+"""How far a boundary can be ahead of the checkpoint before it: what 36 kW bring in ten seconds.
+
+A record's CRC has 16 bits only, so one that claims more is not let near the registers.
+"""
+
+
+def resume(ring: Ring, registers: RegisterStore) -> Checkpoint | None:
+    """What to go on from: the last checkpoint, brought up to a boundary stored after it.
+
+    The power may fail between the two. A unit that lost its own registers with it would then
+    take the meter's below a boundary that was served already.
+    """
+    kept, newest = registers.load(), ring.newest()
+    if kept is None or newest is None or kept.unit_serial != ring.serial:
+        return kept
+    forward = max(0, newest.forward_dwh * MWH_PER_DWH - kept.forward_mwh)
+    reverse = max(0, newest.reverse_dwh * MWH_PER_DWH - kept.reverse_mwh)
+    if forward + reverse > AHEAD_LIMIT_MWH:
+        return kept
+    return replace(
+        kept,
+        forward_mwh=kept.forward_mwh + forward,
+        reverse_mwh=kept.reverse_mwh + reverse,
+        unit_forward_mwh=kept.unit_forward_mwh + forward,
+        unit_reverse_mwh=kept.unit_reverse_mwh + reverse,
+    )
 
 
 class Recorder:

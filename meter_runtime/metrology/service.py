@@ -22,7 +22,7 @@ from meter_runtime.metrology.events import (
     UnitRestarted,
     UnitSilent,
 )
-from meter_runtime.metrology.recorder import Recorder
+from meter_runtime.metrology.recorder import Recorder, resume
 from meter_runtime.storage.registers import RegisterStore
 from meter_runtime.storage.ring import Record, Ring
 from meter_runtime.units.contracts import MeteringUnit, Sample, UnitFailure
@@ -66,7 +66,7 @@ class MeteringService:
         self._accumulator = Accumulator(
             nameplate.serial,
             two_way=nameplate.two_way,
-            resume=registers.load(),
+            resume=resume(ring, registers),
             newest_slot=newest.slot if newest else None,
         )
         self._sample: Sample | None = None
