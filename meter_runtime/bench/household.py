@@ -9,10 +9,10 @@ import json
 import random
 from pathlib import Path
 
+from meter_runtime.bench.files import write_atomically
 from meter_runtime.bench.load import CsvLoad, LoadModel
 from meter_runtime.bench.options import BenchOptions
 from meter_runtime.clock import Clock
-from meter_runtime.errors import MeterError
 from meter_runtime.units.contracts import Nameplate, UnitKind
 from meter_runtime.units.metering.simulated import LoadSource, SimulatedMeteringUnit
 
@@ -57,7 +57,7 @@ def metering_unit(
         start_forward_mwh=rng.randrange(1_000, 30_000) * _MWH_PER_KWH + rng.randrange(_MWH_PER_KWH),
         start_reverse_mwh=rng.randrange(10, 5_000) * _MWH_PER_KWH if options.two_way else 0,
     )
-    _remember(kept, json.dumps({**json.loads(unit.snapshot()), "replacement": replacement}))
+    write_atomically(kept, json.dumps({**json.loads(unit.snapshot()), "replacement": replacement}))
     return unit
 
 
@@ -75,12 +75,3 @@ def _load(options: BenchOptions, start: float) -> LoadSource:
     return LoadModel(
         options.seed, pv_kw=options.pv_kw if options.two_way else 0.0, wiring=options.wiring
     )
-
-
-def _remember(path: Path, state: str) -> None:
-    fresh = path.with_suffix(".new")
-    try:
-        fresh.write_text(state, "ascii")
-        fresh.replace(path)
-    except OSError as failure:
-        raise MeterError(f"{path}: cannot be written: {failure.strerror}") from None

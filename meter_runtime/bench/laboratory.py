@@ -29,6 +29,7 @@ from meter_runtime.bench.clock import BenchClock
 from meter_runtime.bench.desk import handlers
 from meter_runtime.bench.faults.interposer import Interposer
 from meter_runtime.bench.faults.ledger import Ledger
+from meter_runtime.bench.files import write_atomically
 from meter_runtime.bench.frames import CrossedFrame, crossed_frame
 from meter_runtime.bench.happenings import Chronicle, Happening, Listener
 from meter_runtime.bench.household import metering_unit
@@ -259,7 +260,7 @@ class Bench:
         self._stack.push_async_callback(self.faults_at_work.close)
         await self._open_control()
         if self.options.ready_file is not None:
-            _write_atomically(self.options.ready_file, json.dumps(self.ready_document()) + "\n")
+            write_atomically(self.options.ready_file, json.dumps(self.ready_document()) + "\n")
             self._stack.callback(self.options.ready_file.unlink, missing_ok=True)
 
     def _open_records(self) -> None:
@@ -422,7 +423,7 @@ class Bench:
         """A bench with a state directory goes on where its clock stood."""
         if self.options.state_dir is not None:
             offset = self.clock.wall() - time.time()
-            _write_atomically(self._state_dir / OFFSET_FILE, f"{offset:.3f}\n")
+            write_atomically(self._state_dir / OFFSET_FILE, f"{offset:.3f}\n")
 
 
 def _made(directory: Path) -> Path:
@@ -440,12 +441,3 @@ def _number(path: Path) -> float:
         return float(path.read_text("ascii"))
     except ValueError:
         raise MeterError(f"{path}: is damaged; remove it to set the clock to now") from None
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        fresh.write_text(text)
-        fresh.replace(path)
-    except OSError as failure:
-        raise MeterError(f"{path}: cannot be written: {failure.strerror}") from None

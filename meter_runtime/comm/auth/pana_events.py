@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from meter_runtime.comm.auth.eap_psk import KEY_BYTES
-from meter_runtime.comm.contracts import LinkCredentials
 from meter_runtime.secret import Secret
 
 
@@ -63,11 +62,6 @@ def psk_of(password: Secret) -> bytes:
     """
     digest = hashlib.sha256(password.reveal().upper().encode("ascii")).digest()
     return digest[-KEY_BYTES:]
-
-
-def psk_from_password(credentials: LinkCredentials) -> bytes:
-    """The EAP-PSK key of these credentials: :func:`psk_of` their password."""
-    return psk_of(credentials.password)
 
 
 def server_id(credentials: Identified) -> bytes:
