@@ -65,6 +65,9 @@ class _HandClock:
         heapq.heappush(self._timers, (when, next(self._order), timer))
         return timer
 
+    def on_step(self, callback: Callable[[], None]) -> Callable[[], None]:
+        return lambda: None
+
     def step(self) -> None:
         """On to the next timer."""
         when, _, timer = heapq.heappop(self._timers)

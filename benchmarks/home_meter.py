@@ -16,8 +16,10 @@ from meter_runtime import config as cfg
 from meter_runtime import runtime
 from meter_runtime.bench.clock import BenchClock
 from meter_runtime.bench.household import metering_unit
+from meter_runtime.bench.laboratory import DEVICE_KEY
 from meter_runtime.bench.options import BenchOptions
-from meter_runtime.clock import Clock, SystemClock, first_slot_of, jst_day, slot_start
+from meter_runtime.clock import Clock, first_slot_of, jst_day, slot_start
+from meter_runtime.system_clock import SystemClock
 
 _OPTIONS = BenchOptions()
 
@@ -52,7 +54,8 @@ async def _live_through(history_days: int, config: cfg.Config) -> None:
 
 def _build(config: cfg.Config, clock: Clock) -> runtime.Meter:
     unit = metering_unit(_OPTIONS, clock, config.storage.state_dir)
-    return runtime.build(config, clock, metering_unit=unit)
+    stores = runtime.open_stores(config)
+    return runtime.build(config, stores, clock, DEVICE_KEY, metering_unit=unit)
 
 
 def _configuration(state_dir: Path) -> cfg.Config:

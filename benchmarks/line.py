@@ -24,8 +24,8 @@ from meter_runtime.bench.air import FAST, Air
 from meter_runtime.bench.module.core import VirtualModule
 from meter_runtime.bench.module.port import ModulePort
 from meter_runtime.bench.module.profiles import parse_module_option
-from meter_runtime.clock import SystemClock
 from meter_runtime.comm.ports import BytePort, open_port
+from meter_runtime.system_clock import SystemClock
 
 BAUD = 115_200
 BITS_PER_BYTE = 10

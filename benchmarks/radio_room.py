@@ -17,7 +17,7 @@ from meter_runtime.bench.module.port import ModulePort
 from meter_runtime.bench.module.profiles import parse_module_option
 from meter_runtime.bench.module.scan import ScanMode
 from meter_runtime.broute.echonet.frame import Esv, parse
-from meter_runtime.clock import Clock, SystemClock
+from meter_runtime.clock import Clock
 from meter_runtime.comm.contracts import ECHONET_LITE_PORT, LinkCredentials
 from meter_runtime.comm.ports import open_port
 from meter_runtime.comm.skstack.addresses import link_local
@@ -31,6 +31,7 @@ from meter_runtime.comm.skstack.replies import (
     ReplyReader,
     RxUdp,
 )
+from meter_runtime.system_clock import SystemClock
 
 LOOK_EVERY_S = 0.005
 """Between two scans: the resolution of what is measured by them. A scan takes the room 1 ms."""

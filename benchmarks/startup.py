@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from benchmarks.echonet import get
 from benchmarks.radio_room import Home, radio_room
 from benchmarks.row import Row
+from meter_runtime.bench.laboratory import DEVICE_KEY
 from meter_runtime.bench.options import BenchOptions
 from meter_runtime.errors import MeterError
 
@@ -43,6 +44,10 @@ id = "BENCHMARK"
 
 [storage]
 state_dir = "{directory}/state"
+device_key_file = "device.key"
+
+[clock]
+rtc = "none"
 
 [control]
 path = "{directory}/control.sock"
@@ -105,8 +110,10 @@ async def _start() -> Start:
     with tempfile.TemporaryDirectory(prefix="meter-benchmark-") as scratch:
         directory = Path(scratch)
         tty = directory / "module"
-        configuration = directory / "meter.toml"
-        configuration.touch(mode=0o600)
+        configuration, key = directory / "meter.toml", directory / "device.key"
+        for private in (configuration, key):
+            private.touch(mode=0o600)
+        key.write_text(DEVICE_KEY.hex())
         configuration.write_text(
             _CONFIGURATION.format(
                 directory=directory,

@@ -52,6 +52,9 @@ class HeldClock:
     def call_at(self, when: float, callback: Callable[[], None]) -> "HeldClock":
         return self
 
+    def on_step(self, callback: Callable[[], None]) -> Callable[[], None]:
+        return lambda: None
+
     def cancel(self) -> None:
         """Nothing was armed."""
 

@@ -13,10 +13,12 @@ boundary it names is the instant at which it starts.
 
 import asyncio
 import enum
-import time
+import logging
 from collections.abc import Callable
 from datetime import date, datetime, timedelta, timezone
 from typing import Protocol
+
+log = logging.getLogger(__name__)
 
 JST = timezone(timedelta(hours=9), "JST")
 HALF_HOUR_S = 1800
@@ -24,14 +26,14 @@ SLOTS_PER_DAY = 48
 
 
 class Trust(enum.Enum):
-    """How far the wall clock may be believed."""
+    """How far the wall clock may be believed, in rising order."""
 
     UNSET = "unset"
     """Never set since boot: no boundary is valid."""
     COARSE = "coarse"
-    """Taken from persisted time; close, not exact."""
+    """From persisted time or a host that nobody keeps on time: close, not exact."""
     SYNCED = "synced"
-    """Set from RTC, NTP or the utility."""
+    """Set from NTP, the utility or a battery-backed clock (RTC)."""
 
 
 class Timer(Protocol):
@@ -58,21 +60,34 @@ class Clock(Protocol):
         """Call back once ``monotonic()`` has reached ``when``."""
         ...
 
+    def on_step(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back whenever the wall clock was stepped; returns how to stop it."""
+        ...
 
-class SystemClock:
-    """The host's clocks. Trusted as SYNCED: the host keeps itself on time."""
 
-    trust = Trust.SYNCED
+class StepListeners:
+    """Whoever wants to know that the wall clock was stepped."""
 
-    def monotonic(self) -> float:
-        return time.monotonic()
+    def __init__(self) -> None:
+        self._callbacks: list[Callable[[], None]] = []
 
-    def wall(self) -> float:
-        return time.time()
+    def add(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back at each :meth:`tell`; returns how to stop it."""
+        self._callbacks.append(callback)
 
-    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
-        delay = max(0.0, when - time.monotonic())
-        return asyncio.get_running_loop().call_later(delay, callback)
+        def remove() -> None:
+            if callback in self._callbacks:
+                self._callbacks.remove(callback)
+
+        return remove
+
+    def tell(self) -> None:
+        """Call everyone back, in their order; one that fails is logged and stops nobody."""
+        for callback in tuple(self._callbacks):
+            try:
+                callback()
+            except Exception:
+                log.exception("a listener failed on a step of the clock")
 
 
 async def sleep_until(clock: Clock, when: float) -> None:

@@ -42,9 +42,25 @@ class Meter(_Section, frozen=True):
 
 
 class Storage(_Section, frozen=True):
-    """``[storage]``: where the registers and the history live."""
+    """``[storage]``: where the registers, the history and the credentials live.
+
+    With ``medium = "fram"`` load profile and registers are on the FRAM chip at ``fram``
+    (``i2c-BUS`` or ``i2c-BUS:0xADDRESS``), the rest in ``state_dir``. ``fine`` keeps one-minute
+    and five-minute values through a restart. ``device_key_file`` holds the key that seals the
+    credentials; without it the service manager's ``device-key`` is used.
+    """
 
     state_dir: Path = Path("/var/lib/meter-runtime")
+    medium: Literal["file", "fram"] = "file"
+    fram: str = "i2c-1:0x50"
+    fine: bool = False
+    device_key_file: Path | None = None
+
+
+class Clock(_Section, frozen=True):
+    """``[clock]``: the battery-backed clock, ``auto``, ``none``, ``/dev/rtcN`` or ``i2c-N``."""
+
+    rtc: str = "auto"
 
 
 class Control(_Section, frozen=True):
@@ -111,6 +127,7 @@ class Config(_Section, frozen=True):
 
     meter: Meter
     storage: Storage = Storage()
+    clock: Clock = Clock()
     control: Control = Control()
     units: Units = Units()
     broute: BRoute = BRoute()
@@ -124,13 +141,14 @@ def load(path: Path) -> Config:
         _check_keys(table, Config, "")
         config = msgspec.convert(table, Config, dec_hook=_convert)
         broute = _resolve(config.broute, path.parent)
+        storage = _placed(config.storage, path.parent)
     except msgspec.ValidationError as wrong:
         raise UsageError(f"{path}: {_explain(str(wrong))}") from None
     except UsageError as wrong:
         raise UsageError(f"{path}: {wrong}") from None
     if config.broute.password is not None:
         _warn_if_exposed(path, _GROUP_AND_WORLD)
-    return msgspec.structs.replace(config, broute=broute)
+    return msgspec.structs.replace(config, broute=broute, storage=storage)
 
 
 def _check_keys(table: Mapping[str, Any], kind: type[msgspec.Struct], section: str) -> None:
@@ -198,6 +216,13 @@ def _resolve(broute: BRoute, folder: Path) -> BRoute:
         case None, Secret():
             raise UsageError("[broute] has a password but no id; add id")
     return broute
+
+
+def _placed(storage: Storage, folder: Path) -> Storage:
+    """The key file's name is relative to the configuration, as the password file's is."""
+    if storage.device_key_file is None:
+        return storage
+    return msgspec.structs.replace(storage, device_key_file=folder / storage.device_key_file)
 
 
 def _read_password(path: Path) -> Secret:

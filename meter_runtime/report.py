@@ -7,15 +7,31 @@ from datetime import timedelta
 from typing import Any
 
 from meter_runtime import __version__
-from meter_runtime.clock import SLOTS_PER_DAY, first_slot_of, jst, jst_day, slot_start
+from meter_runtime.clock import (
+    HALF_HOUR_S,
+    SLOTS_PER_DAY,
+    Clock,
+    first_slot_of,
+    jst,
+    jst_day,
+    slot_start,
+)
 from meter_runtime.control import Handler
 from meter_runtime.errors import UsageError
 from meter_runtime.metrology.identity import VERSION as METROLOGY_VERSION
 from meter_runtime.runtime import Meter
+from meter_runtime.storage.ring import FINE_DEPTHS, LOAD_PROFILE_DEPTH
+from meter_runtime.system_clock import SystemClock
 from meter_runtime.units.contracts import Nameplate
 
 OLDEST_DAY = 99
 """Days ago that may be asked for, as on the B-route (EPC E5)."""
+
+EXPORT_PAGE = 4_096
+"""Slots in an answer to ``history-export``: at most 180 kB, of 16 MiB that it may have."""
+
+_DEPTHS = {HALF_HOUR_S: LOAD_PROFILE_DEPTH, **FINE_DEPTHS}
+_SET_BACK_S = 86_400
 
 
 def handlers(meter: Meter) -> dict[str, Handler]:
@@ -30,7 +46,16 @@ def handlers(meter: Meter) -> dict[str, Handler]:
             raise UsageError(f"day {day!r}: give 0 (today) to {OLDEST_DAY}")
         return history(meter, day, reverse=bool(request.get("reverse", False)))
 
-    return {"status": answer_status, "history": answer_history}
+    async def answer_export(request: dict[str, Any]) -> object:
+        interval_s, from_slot = request.get("interval_s"), request.get("from_slot")
+        if not isinstance(interval_s, int) or interval_s not in _DEPTHS:
+            known = ", ".join(str(known) for known in _DEPTHS)
+            raise UsageError(f"interval_s {interval_s!r}: give one of {known}")
+        if from_slot is not None and not isinstance(from_slot, int):
+            raise UsageError(f"from_slot {from_slot!r}: give a slot, or none for the first page")
+        return export_page(meter, interval_s, from_slot)
+
+    return {"status": answer_status, "history": answer_history, "history-export": answer_export}
 
 
 def status(meter: Meter) -> dict[str, Any]:
@@ -48,7 +73,7 @@ def status(meter: Meter) -> dict[str, Any]:
         "version": __version__,
         "metrology_version": METROLOGY_VERSION,
         "uptime_s": int(clock.monotonic() - meter.started_at),
-        "clock": {"now": _stamp(clock.wall()), "trust": clock.trust.value},
+        "clock": _clock(clock),
         "units": {
             "communication": communication,
             "metering": {
@@ -71,6 +96,7 @@ def status(meter: Meter) -> dict[str, Any]:
             "newest": None if newest is None else _stamp(slot_start(newest.slot)),
             "corrupt": metering.ring.corrupt,
         },
+        "storage": _storage(meter),
         "broute": {"in_service": False} if broute is None else broute.report(),
         "aroute": None,
     }
@@ -94,6 +120,82 @@ def history(meter: Meter, day: int, *, reverse: bool) -> dict[str, Any]:
         "unit_kwh": meter.config.broute.energy_unit,
         "values_wh": [value_wh(first + i) for i in range(SLOTS_PER_DAY)],
         "next_wh": value_wh(first + SLOTS_PER_DAY),
+    }
+
+
+def export_page(meter: Meter, interval_s: int, from_slot: int | None) -> dict[str, Any]:
+    """The boundaries of the next :data:`EXPORT_PAGE` slots, and at which slot to go on.
+
+    A record is ``[slot, forward, reverse, flags]``, energies in 0.1 Wh and the slot
+    ``epoch // interval_s``. ``from_slot`` is None for the first page, ``next`` after the last.
+    """
+    metering = meter.metering
+    newest = metering.ring.newest()
+    # A clock that was set back has boundaries after now, until it comes there again.
+    latest = max(meter.clock.wall(), slot_start(newest.slot) if newest is not None else 0)
+    last = int(latest + _SET_BACK_S) // interval_s
+    first = last - _DEPTHS[interval_s] - _SET_BACK_S // interval_s
+    begin = first if from_slot is None else max(first, from_slot)
+    end = min(begin + EXPORT_PAGE, last + 1)
+    coarse = interval_s == HALF_HOUR_S
+    found = (
+        metering.record(slot) if coarse else metering.fine_record(interval_s, slot)
+        for slot in range(begin, end)
+    )
+    return {
+        "meter_id": meter.config.meter.id,
+        "unit_serial": meter.metering_unit.nameplate.serial,
+        "records": [
+            [record.slot, record.forward_dwh, record.reverse_dwh, int(record.flags)]
+            for record in found
+            if record is not None
+        ],
+        "next": end if end <= last else None,
+    }
+
+
+def _clock(clock: Clock) -> dict[str, Any]:
+    shown: dict[str, Any] = {"now": _stamp(clock.wall()), "trust": clock.trust.value}
+    if isinstance(clock, SystemClock):
+        step = clock.last_step
+        shown |= {
+            "source": clock.source.value,
+            "slewing_s": round(clock.slewing_s, 3),
+            "rtc": clock.rtc,
+            "rtc_trouble": clock.rtc_trouble,
+            "last_step": None
+            if step is None
+            else {
+                "at": _stamp(step.at),
+                "by_s": round(step.by_s, 3),
+                "source": step.source.value,
+            },
+        }
+    return shown
+
+
+def _storage(meter: Meter) -> dict[str, Any]:
+    """Where the history is, what waits for it to work again, and what is wrong with the rest."""
+    recorder, vault = meter.metering.recorder, meter.credentials
+    troubles = []
+    if recorder.failing:
+        troubles.append("nothing can be stored: metering goes on in memory")
+    if meter.metering.ring.header_lost:
+        troubles.append("the load profile's header was lost: its history begins anew")
+    if meter.metering.ring.corrupt:
+        troubles.append(f"{meter.metering.ring.corrupt} half-hours are damaged: served as no data")
+    if vault is None or vault.damaged:
+        troubles.append("the stored credentials cannot be used")
+    elif vault.unerased:
+        troubles.append("replaced credentials are not erased yet")
+    if meter.journal.corrupt:
+        troubles.append(f"{meter.journal.corrupt} entries of the journal are damaged")
+    return {
+        "place": meter.stores.ring.name,
+        "failing": recorder.failing,
+        "waiting": recorder.pending,
+        "dropped": recorder.dropped,
+        "troubles": troubles,
     }
 
 

@@ -12,7 +12,6 @@ from meter_runtime.bench.clock import BenchClock
 from meter_runtime.clock import (
     SLOTS_PER_DAY,
     Clock,
-    SystemClock,
     Trust,
     first_slot_of,
     jst,
@@ -22,6 +21,7 @@ from meter_runtime.clock import (
     slot_start,
     wait_for_event,
 )
+from meter_runtime.system_clock import SystemClock
 
 MIDNIGHT_JST = datetime(2026, 11, 21, 15, 0, tzinfo=UTC).timestamp()
 

@@ -116,7 +116,8 @@ def installed(checkout: Checkout) -> Checkout:
 def test_it_lists_its_targets_and_touches_nothing(checkout: Checkout, argv: Sequence[str]) -> None:
     listed = checkout.dev(*argv)
     assert listed.returncode == 0
-    for target in ("run", "test", "lint", "format", "bench", "fuzz", "soak", "clean"):
+    everyday = ("run", "test", "lint", "format", "bench", "clean")
+    for target in (*everyday, "fuzz", "soak", "powercut", "kill", "model"):
         assert f"\n  {target} " in listed.stdout
     assert not (checkout.root / ".venv").exists()
 
@@ -199,6 +200,17 @@ def test_fuzz_hunts_where_the_fuzzer_is(checkout: Checkout) -> None:
 def test_soak_takes_its_time_and_its_seed(checkout: Checkout) -> None:
     installed(checkout).dev("soak", "60", "--seed", "7")
     assert checkout.called() == ["python -m fuzz.soak 60 --seed 7"]
+
+
+def test_the_long_proofs_of_storage_take_their_arguments(checkout: Checkout) -> None:
+    installed(checkout).dev("powercut", "--seed", "7", "registers-fram")
+    checkout.dev("kill", "20")
+    checkout.dev("model", "9")
+    assert checkout.called() == [
+        "python tests/storage/powercut.py --seed 7 registers-fram",
+        "python -m fuzz.kill 20",
+        "pytest --timeout=0 tests/metrology/test_model.py",
+    ]
 
 
 def test_a_machine_without_a_fuzzer_is_told_in_one_line(checkout: Checkout) -> None:

@@ -13,7 +13,7 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from meter_runtime.clock import Trust
+from meter_runtime.clock import StepListeners, Trust
 from meter_runtime.errors import MeterError, UsageError
 
 MAX_ADVANCE_S = 45 * 86_400
@@ -67,6 +67,7 @@ class BenchClock:
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = math.inf
         self._advancing = asyncio.Lock()
+        self._steps = StepListeners()
         self.rate_ppm = rate_ppm
 
     def monotonic(self) -> float:
@@ -92,10 +93,16 @@ class BenchClock:
     def set_wall(self, wall: float) -> None:
         """Set the wall clock, UTC seconds; monotonic time goes on undisturbed."""
         self._set_wall(_checked_wall(wall))
+        self._steps.tell()
 
     def step(self, seconds: float) -> None:
         """Move the wall clock by this much, forward or back."""
         self._set_wall(_checked_wall(self.wall() + seconds))
+        self._steps.tell()
+
+    def on_step(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back after each :meth:`set_wall` and :meth:`step`, for which no time passes."""
+        return self._steps.add(callback)
 
     def call_at(self, when: float, callback: Callable[[], None]) -> BenchTimer:
         timer = BenchTimer(self, when, callback)

@@ -28,6 +28,9 @@ def handlers(bench: "Bench") -> dict[str, Handler]:
     async def answer_history(request: dict[str, Any]) -> object:
         return await report.handlers(bench.meter)["history"](request)
 
+    async def answer_export(request: dict[str, Any]) -> object:
+        return await report.handlers(bench.meter)["history-export"](request)
+
     async def answer_advance(request: dict[str, Any]) -> object:
         seconds = request.get("seconds")
         if not isinstance(seconds, int | float):
@@ -75,6 +78,7 @@ def handlers(bench: "Bench") -> dict[str, Handler]:
     return {
         "status": answer_status,
         "history": answer_history,
+        "history-export": answer_export,
         "advance": answer_advance,
         "clock": answer_clock,
         "inject": answer_inject,

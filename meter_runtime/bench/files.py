@@ -1,9 +1,10 @@
 """Small files that others read while they are written: whole or not at all."""
 
+import contextlib
 import os
 from pathlib import Path
 
-from meter_runtime.errors import MeterError
+from meter_runtime.storage.media import failure
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -12,5 +13,7 @@ def write_atomically(path: Path, text: str) -> None:
     try:
         fresh.write_text(text, "utf-8")
         fresh.replace(path)
-    except OSError as failure:
-        raise MeterError(f"{path}: cannot be written: {failure.strerror}") from None
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
+        raise failure(path, "write", error) from None

@@ -31,10 +31,16 @@ from meter_runtime.comm.contracts import (
 from meter_runtime.events import EventBus
 from meter_runtime.metrology.events import (
     BoundariesMissed,
+    BoundariesWithdrawn,
     BoundaryStored,
     ClockStepped,
     OutageEnded,
+    ReadingFellBack,
+    ReadingLeapt,
+    StorageFailed,
+    StorageHealed,
     UnitReplaced,
+    UnitRestarted,
 )
 
 log = logging.getLogger(__name__)
@@ -56,6 +62,11 @@ KINDS = {
     "tx-released": "the meter's module may send again",
     "boundary": "a half-hour value was stored",
     "boundary-missed": "half-hours have no value",
+    "boundary-withdrawn": "half-hours stored under a clock that proved wrong have no value any more",
+    "reading-doubted": "the metering unit's registers fell back or leapt, and are not believed yet",
+    "unit-restarted": "the metering unit counts from elsewhere; the meter's registers go on",
+    "storage-failed": "nothing can be stored: metering goes on in memory",
+    "storage-healed": "what had waited is stored",
     "clock-step": "the meter's clock was stepped",
     "outage": "the meter measures again after it did not run",
     "unit-replaced": "another metering unit is in place",
@@ -162,6 +173,17 @@ class Chronicle:
                 "boundary-missed", first=_at(e.first), last=_at(e.last), reason=e.reason.value
             ),
         )
+        bus.subscribe(
+            BoundariesWithdrawn,
+            lambda e: self.note(
+                "boundary-withdrawn", slots=[_at(slot) for slot in e.slots], reason=e.reason.value
+            ),
+        )
+        bus.subscribe(ReadingFellBack, lambda _: self.note("reading-doubted", way="fell back"))
+        bus.subscribe(ReadingLeapt, lambda _: self.note("reading-doubted", way="leapt"))
+        bus.subscribe(UnitRestarted, lambda _: self.note("unit-restarted"))
+        bus.subscribe(StorageFailed, lambda e: self.note("storage-failed", reason=e.reason))
+        bus.subscribe(StorageHealed, lambda e: self.note("storage-healed", dropped=e.dropped))
         bus.subscribe(ClockStepped, lambda e: self.note("clock-step", by_s=round(e.by_s, 3)))
         bus.subscribe(
             OutageEnded, lambda e: self.note("outage", seconds=round(e.until - e.since, 3))

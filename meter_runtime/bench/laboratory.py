@@ -6,6 +6,7 @@ a clock that can be moved, a house that uses energy, and modules that HEMSs open
 """
 
 import asyncio
+import hashlib
 import json
 import logging
 import os
@@ -16,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -32,13 +33,15 @@ from meter_runtime.bench.faults.ledger import Ledger
 from meter_runtime.bench.files import write_atomically
 from meter_runtime.bench.frames import CrossedFrame, crossed_frame
 from meter_runtime.bench.happenings import Chronicle, Happening, Listener
-from meter_runtime.bench.household import metering_unit
+from meter_runtime.bench.household import metering_unit, replacement_unit
 from meter_runtime.bench.module.core import VirtualModule
 from meter_runtime.bench.module.port import Dongle
 from meter_runtime.bench.module.profiles import ModuleOptions, parse_module_option
 from meter_runtime.bench.options import BenchOptions
 from meter_runtime.bench.powered import PoweredMeter
+from meter_runtime.bench.stored import Stored, stored_in
 from meter_runtime.bench.tap import TO_MODULE, TappedPort
+from meter_runtime.bench.timekeeping import KeptTime, Timekeeper, kept_time
 from meter_runtime.bench.trace import Trace
 from meter_runtime.broute.credentials import BRouteCredentials
 from meter_runtime.clock import first_slot_of, jst_day, sleep_until, slot_start
@@ -54,7 +57,9 @@ FRAMES_KEPT = 1000
 SETTLE_S = 1.0
 """While the clock is moved: how long a datagram on the real serial line is waited for."""
 
-OFFSET_FILE = "clock-offset"
+DEVICE_KEY = hashlib.sha256(b"meter-runtime bench").digest()
+"""Seals what a bench's meter keeps: throw-away credentials."""
+
 _MAC_PREFIX = b"\x02MT"
 """Locally administered, so that no maker's number is taken."""
 
@@ -88,8 +93,6 @@ class Bench:
         self.between = Interposer()
         """Where faults change what the meter says and what it is told."""
         self.faults_at_work = Ledger(self, self._note_fault)
-        self._accepted_on: date | None = None
-        self._replacements = 0
         self._names: dict[bytes, str] = {}
         self._stack = AsyncExitStack()
         self._macs = random.Random(f"modules {self.options.seed}")
@@ -176,7 +179,6 @@ class Bench:
     def set_clock(self, wall: float) -> None:
         """Set the meter's clock, UTC seconds; no time passes."""
         self.clock.set_wall(wall)
-        self._keep_offset()
 
     async def reboot(self, down_s: float = 0.0) -> None:
         """Cut the meter's power, radio module and all, and give it back; nobody is told."""
@@ -187,30 +189,28 @@ class Bench:
     async def replace_unit(self, down_s: float = 0.0) -> None:
         """Fit another metering unit, without power meanwhile."""
         await self._power_down()
-        self._replacements += 1
-        self._unit = metering_unit(
-            self.options, self.clock, self._state_dir, replacement=self._replacements
-        )
+        self._unit = replacement_unit(self.options, self.clock, self._state_dir, self._time.epoch)
         await sleep_until(self.clock, self.clock.monotonic() + down_s)
         await self._power_up()
 
     @property
     def broute_credentials(self) -> BRouteCredentials:
         """What the utility has provisioned last."""
-        return BRouteCredentials(self.credentials, self._accepted_on)
+        store = self.meter.credentials
+        record = None if store is None else store.current()
+        if record is None or record.credentials is None:
+            raise MeterError("the bench's meter has no credentials; remove its state directory")
+        return record.credentials
 
     async def set_credentials(self, credentials: BRouteCredentials) -> None:
         """Provision ID, password and acceptance day anew, as the utility does."""
-        self.credentials, self._accepted_on = credentials.link, credentials.accepted_on
-        broute = self.meter.broute
-        if broute is not None:
-            await broute.set_credentials(credentials)
+        await self.meter.provision(credentials)
+        self.credentials = credentials.link
 
     async def advance(self, seconds: float) -> None:
         """Let the meter and the room live through this time at once."""
-        with self._power.held():
+        with self._time.moving(seconds), self._power.held():
             await self.clock.advance(seconds, self._visit)
-        self._keep_offset()
         self.chronicle.note("advanced", by_s=seconds)
 
     def ready_document(self) -> dict[str, Any]:
@@ -240,15 +240,20 @@ class Bench:
         private = Path(scratch.name)
         self._state_dir = _made(self.options.state_dir or private / "state")
         tty_dir = _made(self.options.tty_dir or private)
-        self.clock = BenchClock(self._start_wall())
+        stored = stored_in(self._state_dir)
+        self._start_time(stored)
         self.chronicle = Chronicle(self.clock, self._name_of)
         self._open_records()
         self._make_air()
         port = private / "meter-module"
         self._meter_mac = await self._plug_in(self._meter_module, "meter", str(port))
-        self._unit = metering_unit(self.options, self.clock, self._state_dir)
+        self._unit = metering_unit(
+            self.options, self.clock, self._state_dir, self._time.epoch, stored
+        )
         self._power = PoweredMeter(lambda: self._build_meter(port))
         self._stack.push_async_callback(self._power.cut)
+        # A kept state may hold what was rewritten in an earlier run.
+        self.credentials = self.broute_credentials.link
         await self._measure_history()
         self.chronicle.follow(self.meter.bus)
         for number, wanted in enumerate(self._wanted):
@@ -314,7 +319,7 @@ class Bench:
         return TappedPort(port, options.profile.dialect, told, secrets)
 
     def _configuration(self, port: Path) -> cfg.Config:
-        options = self.options
+        options, first = self.options, self.options.credentials()
         return cfg.Config(
             meter=cfg.Meter(id=f"BENCH-{options.seed}"),
             storage=cfg.Storage(state_dir=self._state_dir),
@@ -324,19 +329,37 @@ class Bench:
                 )
             ),
             broute=cfg.BRoute(
-                id=self.route_b_id,
-                password=self.credentials.password,
+                id=first.route_b_id,
+                password=first.password,
                 profile=options.echonet_profile,
                 notification=options.notification,
-                accepted_on=self._accepted_on,
             ),
         )
 
-    def _start_wall(self) -> float:
-        """Now; or, before the first run, the midnight at which the wanted history begins."""
-        offset = self._state_dir / OFFSET_FILE
-        if offset.exists():
-            return time.time() + _number(offset)
+    def _start_time(self, stored: Stored | None) -> None:
+        """Go on from the last run; or begin where the wanted history does, or now.
+
+        Time never goes back behind what a meter has stored here.
+        """
+        kept = kept_time(self._state_dir)
+        self._fresh = kept is None
+        until = None if stored is None else stored.until
+        if kept is None:
+            kept = KeptTime()
+            true_time = max(self._first_wall(), until or 0.0)
+        else:
+            true_time = kept.true_time(time.time(), until)
+        self.clock = BenchClock(true_time + kept.error_s)
+        self._time = Timekeeper(
+            self.clock,
+            self.options.state_dir,
+            error_s=kept.error_s,
+            most_error_s=kept.most_error_s,
+        )
+        self._stack.callback(self.clock.on_step(self._time.keep))
+
+    def _first_wall(self) -> float:
+        """Where a bench without a past begins: the midnight that opens the wanted history."""
         now = self._opening_wall()
         if not self.options.history_days:
             return now
@@ -348,18 +371,24 @@ class Bench:
         return time.time() if self.options.start is None else self.options.start.timestamp()
 
     async def _measure_history(self) -> None:
-        """Live through the days before the bench opens, by the same way as ever."""
+        """Live through the days before the bench opens, by the same way as ever.
+
+        Not kept until it is whole: a bench that was ended on the way measures the rest.
+        """
         behind = self._opening_wall() - self.clock.wall()
-        if self.options.history_days and behind > 0 and not len(self.meter.metering.ring):
+        if self._fresh and self.options.history_days and behind > 0:
             with self.meter.metering.held():
                 await self.meter.metering.poll()  # fitted before the first boundary
                 await self.clock.advance(behind, self.meter.metering.poll)
-            self._keep_offset()
+        self._time.keep()
 
     def _build_meter(self, port: Path) -> runtime.Meter:
+        settings = self._configuration(port)
         return runtime.build(
-            self._configuration(port),
+            settings,
+            runtime.open_stores(settings),
             self.clock,
+            DEVICE_KEY,
             metering_unit=self._unit,
             interpose=self.between,
             rng=random.Random(f"meter {self.options.seed}"),
@@ -419,12 +448,6 @@ class Bench:
             self.frames.append(frame)
             self.chronicle.crossed(frame)
 
-    def _keep_offset(self) -> None:
-        """A bench with a state directory goes on where its clock stood."""
-        if self.options.state_dir is not None:
-            offset = self.clock.wall() - time.time()
-            write_atomically(self._state_dir / OFFSET_FILE, f"{offset:.3f}\n")
-
 
 def _made(directory: Path) -> Path:
     try:
@@ -434,10 +457,3 @@ def _made(directory: Path) -> Path:
             f"{directory}: cannot be made: {failure.strerror}; name a writable directory"
         ) from None
     return directory
-
-
-def _number(path: Path) -> float:
-    try:
-        return float(path.read_text("ascii"))
-    except ValueError:
-        raise MeterError(f"{path}: is damaged; remove it to set the clock to now") from None

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from meter_runtime import config, report, runtime
 from meter_runtime.cli.log import set_up_log
 from meter_runtime.cli.parser import add_command
-from meter_runtime.clock import SystemClock
 from meter_runtime.control import ControlServer
+from meter_runtime.device_key import load_device_key
 from meter_runtime.notify import Notifier
+from meter_runtime.rtc import open_rtc
+from meter_runtime.system_clock import SystemClock
 
 if TYPE_CHECKING:
     from meter_runtime.cli.parser import Commands
@@ -47,13 +49,23 @@ async def _serve(settings: config.Config) -> None:
     notifier = Notifier()
     if settings.broute.id is not None:
         await runtime.check_port(settings)
-    meter = runtime.build(settings, SystemClock())
-    server = ControlServer(settings.control.path, report.handlers(meter))
+    device_key = load_device_key(settings.storage.device_key_file)
+    clock = SystemClock(open_rtc(settings.clock.rtc))
     try:
-        await server.start()
-    except BaseException:
-        meter.close()
-        raise
+        stores = runtime.open_stores(settings)
+        clock.start(runtime.persisted_time(stores))
+        meter = runtime.build(settings, stores, clock, device_key)
+        try:
+            await _run(settings, meter, notifier)
+        finally:
+            meter.close()
+    finally:
+        clock.close()
+
+
+async def _run(settings: config.Config, meter: runtime.Meter, notifier: Notifier) -> None:
+    server = ControlServer(settings.control.path, report.handlers(meter))
+    await server.start()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, meter.stop)

@@ -57,6 +57,7 @@ def _rows(status: Status) -> Iterator[tuple[str, str]]:
         "clock": _clock,
         "registers": _registers,
         "history": _history,
+        "storage": _storage,
         "units": _units,
         "combination": _combination,
         "broute": _broute,
@@ -75,7 +76,15 @@ def _rows(status: Status) -> Iterator[tuple[str, str]]:
 
 
 def _clock(clock: Status) -> Iterator[str]:
-    yield _joined(clock.get("now"), clock.get("trust"))
+    source = clock.get("source")
+    yield _joined(
+        clock.get("now"),
+        clock.get("trust"),
+        f"by {source}" if source is not None else None,
+        f"slewing {clock['slewing_s']:+g} s" if clock.get("slewing_s") else None,
+    )
+    if clock.get("rtc_trouble"):
+        yield str(clock["rtc_trouble"])
 
 
 def _registers(registers: Status) -> Iterator[str]:
@@ -96,6 +105,16 @@ def _history(history: Status) -> Iterator[str]:
     stored = f"{history.get('stored', 0):,} half-hours"
     oldest, newest = history.get("oldest"), history.get("newest")
     yield _joined(stored, f"{oldest} to {newest}" if oldest and newest else None)
+
+
+def _storage(storage: Status) -> Iterator[str]:
+    waiting, dropped = storage.get("waiting"), storage.get("dropped")
+    yield _joined(
+        storage.get("place"),
+        f"{waiting} half-hours wait to be stored" if waiting else None,
+        f"{dropped} half-hours were lost" if dropped else None,
+    )
+    yield from storage.get("troubles", ())
 
 
 def _units(units: Status) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """What metrology tells: the effects of the accumulator, and what became of them on storage.
 
-All of them are published on the :class:`~meter_runtime.events.EventBus`, except
-:class:`Snapshot`, which becomes :class:`BoundaryStored` or :class:`BoundaryRefused`.
+All of them are published on the :class:`~meter_runtime.events.EventBus`, except what storage is
+asked to do: :class:`Snapshot` becomes :class:`BoundaryStored` or :class:`BoundaryRefused`,
+:class:`Withdraw` becomes :class:`BoundariesWithdrawn`, and :class:`MinuteTaken` is kept in silence.
 """
 
 import enum
@@ -19,6 +20,13 @@ class Missing(enum.Enum):
     NO_READING = "the metering unit gave no reading in time"
 
 
+class Untrue(enum.Enum):
+    """Why boundaries are taken back."""
+
+    COARSE = "the clock was known only roughly, and turned out to be wrong"
+    FUTURE = "the clock turned out to have been far ahead"
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Registers at the opening of half-hour ``slot``, in 0.1 Wh."""
@@ -27,6 +35,29 @@ class Snapshot:
     forward_dwh: int
     reverse_dwh: int
     flags: Flag
+
+
+@dataclass(frozen=True, slots=True)
+class MinuteTaken:
+    """Registers at the opening of ``minute`` (``epoch // 60``), in 0.1 Wh."""
+
+    minute: int
+    forward_dwh: int
+    reverse_dwh: int
+    flags: Flag
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """What was taken at boundaries after ``after`` was taken by a clock that was wrong.
+
+    ``COARSE``: of the boundaries taken since the start by a coarse clock, those up to ``until``
+    (inclusive, UTC seconds). ``FUTURE``: all of them.
+    """
+
+    reason: Untrue
+    after: float
+    until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +79,10 @@ class ClockStepped:
 
 @dataclass(frozen=True, slots=True)
 class OutageEnded:
-    """Metering resumed at ``until`` (UTC seconds) after its last checkpoint at ``since``."""
+    """Metering resumed at ``until`` (UTC seconds) after its last checkpoint at ``since``.
+
+    Where the unit keeps its registers, a checkpoint is up to half an hour older than the outage.
+    """
 
     since: float
     until: float
@@ -56,9 +90,12 @@ class OutageEnded:
 
 @dataclass(frozen=True, slots=True)
 class UnitReplaced:
-    """Another metering unit is in place; the registers are now its own."""
+    """Another metering unit is in place; the registers are now its own.
 
-    old_serial: str
+    ``old_serial`` is None where the load profile does not know it either.
+    """
+
+    old_serial: str | None
     new_serial: str
 
 
@@ -73,8 +110,18 @@ class ReadingFellBack:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadingLeapt:
+    """The unit says more than it can have counted; the registers stand, it is not used."""
+
+    forward_mwh: int
+    reverse_mwh: int
+    last_forward_mwh: int
+    last_reverse_mwh: int
+
+
+@dataclass(frozen=True, slots=True)
 class UnitRestarted:
-    """The unit's own registers did begin anew; ours continue from where they stood."""
+    """The unit's own registers go on from another place; ours continue from where they stood."""
 
     forward_mwh: int
     reverse_mwh: int
@@ -82,11 +129,14 @@ class UnitRestarted:
 
 Effect = (
     Snapshot
+    | MinuteTaken
+    | Withdraw
     | BoundariesMissed
     | ClockStepped
     | OutageEnded
     | UnitReplaced
     | ReadingFellBack
+    | ReadingLeapt
     | UnitRestarted
 )
 
@@ -105,6 +155,14 @@ class BoundaryRefused:
 
     slot: int
     kept: Record | None
+
+
+@dataclass(frozen=True, slots=True)
+class BoundariesWithdrawn:
+    """These half-hours, oldest first, have no value any more, and may get a true one."""
+
+    slots: tuple[int, ...]
+    reason: Untrue
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,29 +1,47 @@
 """The shell around the accumulator: reads the unit each second, keeps and tells what follows.
 
-:meth:`MeteringService.run` is the live meter: one reading on each second of the wall clock, and
-so one right at each boundary. :meth:`MeteringService.poll` is one such reading, for whoever moves
-the clock by hand. Neither ever ends because a unit or a medium fails.
+:meth:`MeteringService.run` is the live meter: one reading on each second of the wall clock, and so
+one right at each boundary, and one at once after a step of it. :meth:`MeteringService.poll` is one
+such reading, for whoever moves the clock by hand. Neither ever ends because a unit or a medium
+fails.
+
+What a power cut costs depends on the unit. One that forgets its registers is checkpointed every
+:data:`CHECKPOINT_S` or :data:`CHECKPOINT_MWH`: that much is lost at most. One that keeps them is
+the authority after a cut as before it, and nothing is lost; checkpoints at the start, at
+boundaries, at steps of the clock and at the end spare the medium (two pages a half-hour instead of
+180). The price is a double fault: where power *and* the unit's registers are lost together, the
+meter goes on from the last boundary, up to half an hour behind what it showed (EPC E0), and tells
+an alarm (:class:`ReadingFellBack`, :class:`UnitRestarted`).
 """
 
 import asyncio
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from meter_runtime.clock import Clock, Trust, sleep_until
+from meter_runtime.clock import Clock, Trust, wait_for_event
 from meter_runtime.events import EventBus
-from meter_runtime.metrology.accumulator import Accumulator, Moment
+from meter_runtime.metrology.accumulator import Accumulator
+from meter_runtime.metrology.boundaries import MINUTE_S
 from meter_runtime.metrology.events import (
     BoundariesMissed,
+    ClockStepped,
+    Effect,
+    MinuteTaken,
     ReadingFellBack,
+    ReadingLeapt,
     Snapshot,
     UnitAnswers,
+    UnitReplaced,
     UnitRestarted,
     UnitSilent,
+    Withdraw,
 )
+from meter_runtime.metrology.fine import MINUTES_KEPT
+from meter_runtime.metrology.moment import Moment
 from meter_runtime.metrology.recorder import Recorder, resume
-from meter_runtime.storage.registers import RegisterStore
+from meter_runtime.storage.registers import Checkpoint, RegisterStore
 from meter_runtime.storage.ring import Record, Ring
 from meter_runtime.units.contracts import MeteringUnit, Sample, UnitFailure
 
@@ -34,7 +52,11 @@ READ_BOUND_S = 1.5
 
 CHECKPOINT_S = 10.0
 CHECKPOINT_MWH = 1000
-"""Registers are stored when this time has passed or this energy has flowed, and at boundaries."""
+"""The registers of a unit that forgets its own are stored when this time has passed or this energy
+has flowed."""
+
+RETRY_S = 10.0
+"""While storage fails it is tried anew this often, and at boundaries."""
 
 STALE_S = 10.0
 """Present power and current are unknown once the last reading is older."""
@@ -43,8 +65,9 @@ STALE_S = 10.0
 class MeteringService:
     """One meter's metering: ``unit`` read by ``clock`` into ``ring`` and ``registers``.
 
-    ``ring`` must have been opened with the unit's serial. The service writes both stores and
-    nobody else does; whoever opened their media closes them.
+    ``ring`` must have been opened with the unit's serial, and so the rings in ``fine``, which keep
+    values of whole minutes (60 or 300 s). The service writes all these stores and nobody else does;
+    whoever opened their media closes them.
     """
 
     def __init__(
@@ -54,25 +77,29 @@ class MeteringService:
         ring: Ring,
         registers: RegisterStore,
         bus: EventBus,
+        *,
+        fine: Sequence[Ring] = (),
     ) -> None:
         nameplate = unit.nameplate
-        if ring.serial != nameplate.serial:
-            raise ValueError(f"the ring is of unit {ring.serial}, not of {nameplate.serial}")
-        newest = ring.newest()
+        for each in (ring, *fine):
+            if each.serial != nameplate.serial:
+                raise ValueError(f"the ring is of unit {each.serial}, not of {nameplate.serial}")
         self._unit = unit
         self._clock = clock
         self._bus = bus
-        self._recorder = Recorder(ring, registers, bus)
+        self._recorder = Recorder(ring, registers, bus, fine)
         self._accumulator = Accumulator(
             nameplate.serial,
             two_way=nameplate.two_way,
             resume=resume(ring, registers),
-            newest_slot=newest.slot if newest else None,
+            newest=self._recorder.newest,
+            previous_serial=ring.previous_serial,
         )
         self._sample: Sample | None = None
         self._sampled_at = 0.0
         self._saved_at = -math.inf
         self._saved_mwh = 0
+        self._tried_at = -math.inf
         self._silent = 0
         self._holds = 0
         self._unheld = asyncio.Event()
@@ -101,12 +128,12 @@ class MeteringService:
 
     @property
     def forward_mwh(self) -> int | None:
-        """The forward register; None before the first reading."""
+        """The forward register; None before the first reading that is believed."""
         return self._accumulator.forward_mwh
 
     @property
     def reverse_mwh(self) -> int | None:
-        """The reverse register; None before the first reading."""
+        """The reverse register; None before the first reading that is believed."""
         return self._accumulator.reverse_mwh
 
     @property
@@ -133,16 +160,29 @@ class MeteringService:
 
     def minute(self, minute: int) -> tuple[int, int] | None:
         """Forward and reverse in 0.1 Wh at the opening of ``epoch // 60``, for the last hour."""
-        return self._accumulator.minute(minute)
+        if minute <= self._clock.wall() // MINUTE_S - MINUTES_KEPT:
+            return None
+        record = self._recorder.fine.record(MINUTE_S, minute)
+        return None if record is None else (record.forward_dwh, record.reverse_dwh)
+
+    def fine_record(self, interval_s: int, slot: int) -> Record | None:
+        """The registers at the opening of ``epoch // interval_s``, where a fine ring keeps it."""
+        return self._recorder.fine.record(interval_s, slot)
 
     async def run(self) -> None:
-        """Read the unit on each second of the wall clock, until cancelled."""
-        while True:
-            await self._unheld.wait()
-            await self.poll()
-            wall = self._clock.wall()
-            # From where the clocks stand now: a step is followed within a second.
-            await sleep_until(self._clock, self._clock.monotonic() + math.floor(wall) + 1 - wall)
+        """Read the unit on each second of the wall clock, and at its steps, until cancelled."""
+        stepped = asyncio.Event()
+        forget = self._clock.on_step(stepped.set)
+        try:
+            while True:
+                await self._unheld.wait()
+                stepped.clear()
+                await self.poll()
+                wall = self._clock.wall()
+                due = self._clock.monotonic() + math.floor(wall) + 1 - wall
+                await wait_for_event(self._clock, stepped, due)
+        finally:
+            forget()
 
     async def poll(self) -> None:
         """Read the unit once and act on what it says; never raises for the unit or a medium."""
@@ -161,6 +201,7 @@ class MeteringService:
             self._miss(f"the metering unit's driver failed: {type(error).__name__}")
         else:
             self._take(sample, now)
+        self._retry()
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -180,8 +221,9 @@ class MeteringService:
             self._save()
 
     def close(self) -> None:
-        """Store the registers as they are."""
+        """Store the registers as they are, and every value taken."""
         self._save()
+        self._recorder.close()
 
     def _fresh(self) -> Sample | None:
         if self._sample is None or self._clock.monotonic() - self._sampled_at > STALE_S:
@@ -195,32 +237,58 @@ class MeteringService:
             self._bus.publish(UnitAnswers(failures))
         self._sample = sample
         self._sampled_at = now.monotonic
-        boundary = False
+        turn = False
         for effect in self._accumulator.take(sample, now):
-            if isinstance(effect, Snapshot):
-                boundary = True
-                self._recorder.keep(effect)
-                continue
-            if isinstance(effect, ReadingFellBack | UnitRestarted | BoundariesMissed):
-                log.warning("%s", effect)
-            self._bus.publish(effect)
-        if self._unheld.is_set() and (boundary or self._checkpoint_due(now.monotonic)):
+            turn |= self._act(effect)
+        if turn:
+            self._recorder.store()
+        if self._unheld.is_set() and (turn or self._checkpoint_due(now.monotonic)):
             self._save()
 
+    def _act(self, effect: Effect) -> bool:
+        """Keep or tell it; True when the stores must know before the next checkpoint is due."""
+        match effect:
+            case Snapshot():
+                self._recorder.keep(effect)
+                return True
+            case Withdraw():
+                self._recorder.withdraw(effect)
+                return True
+            case MinuteTaken():
+                self._recorder.keep_minute(effect)
+                return False
+            case BoundariesMissed() | ReadingFellBack() | ReadingLeapt() | UnitRestarted():
+                log.warning("%s", effect)
+            case _:
+                pass
+        self._bus.publish(effect)
+        return isinstance(effect, ClockStepped | UnitReplaced | UnitRestarted)
+
     def _checkpoint_due(self, monotonic: float) -> bool:
+        if self._unit.keeps_registers:
+            return self._saved_at == -math.inf
+        if monotonic - self._saved_at >= CHECKPOINT_S:
+            return True
         energy = (self.forward_mwh or 0) + (self.reverse_mwh or 0)
-        return (
-            monotonic - self._saved_at >= CHECKPOINT_S or energy - self._saved_mwh >= CHECKPOINT_MWH
-        )
+        return not self._recorder.failing and energy - self._saved_mwh >= CHECKPOINT_MWH
+
+    def _checkpoint(self) -> Checkpoint | None:
+        wall = None if self._clock.trust is Trust.UNSET else self._clock.wall()
+        return self._accumulator.checkpoint(wall)
 
     def _save(self) -> None:
-        wall = None if self._clock.trust is Trust.UNSET else self._clock.wall()
-        checkpoint = self._accumulator.checkpoint(wall)
+        checkpoint = self._checkpoint()
         if checkpoint is None:
             return
-        self._saved_at = self._clock.monotonic()
+        self._saved_at = self._tried_at = self._clock.monotonic()
         self._saved_mwh = checkpoint.forward_mwh + checkpoint.reverse_mwh
         self._recorder.checkpoint(checkpoint)
+
+    def _retry(self) -> None:
+        now = self._clock.monotonic()
+        if self._recorder.failing and self._unheld.is_set() and now - self._tried_at >= RETRY_S:
+            self._tried_at = now
+            self._recorder.retry(self._checkpoint())
 
     def _miss(self, reason: str) -> None:
         self.read_failures += 1

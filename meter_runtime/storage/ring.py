@@ -6,18 +6,20 @@ history ends with the unit: another serial starts a new *unit epoch*, and what e
 stored is never served again.
 
 On the medium: the header (:mod:`~meter_runtime.storage.twin`), then ``depth`` records of 16 bytes,
-the record of a slot at ``slot % depth``, big-endian::
+the record of a slot at place ``slot % depth``, big-endian::
 
-    slot mod 2^24 u24 | forward u40 | reverse u40 | unit epoch mod 16 u4, flags u4 | CRC-16
+    generation u16 | forward u40 | reverse u40 | unit epoch mod 16 u4, flags u4 | check u24
 
-Energies are in 0.1 Wh. CRC-16 is CCITT's with a start value that makes the empty record invalid.
+The generation is ``slot // depth``: a record says which slot it is of, whatever the header says.
+Energies are in 0.1 Wh. The check is the low 24 bits of CRC-32 over the 13 bytes before it, started
+with the record's place, so that a record in another's place is none. Zeros are an empty place.
 """
 
-import binascii
 import enum
 import logging
 import struct
-from collections.abc import Iterator
+import zlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from meter_runtime.clock import SLOTS_PER_DAY
@@ -34,20 +36,23 @@ LOAD_PROFILE_DEPTH = 42 * SLOTS_PER_DAY
 FRAM of 32 KiB and leaves 384 for the registers.
 """
 
+FINE_DEPTHS: Mapping[int, int] = {60: 1440, 300: 12_960}
+"""Values kept of the finer intervals (s): a day of minutes, 45 days of five minutes."""
+
 RECORD_SIZE = 16
 MAX_ENERGY_DWH = (1 << 40) - 1
 """Largest stored register, 0.1 Wh: 109 951 162 kWh, above the eight digits of any meter."""
 
-_MAGIC = b"MRng"
-_VERSION = 1
-_HEADER = struct.Struct(">IIIQ16s")
-_CRC_START = 0x1D0F
-_SLOT_RANGE = 1 << 24
-_SLOT_REACH = 1 << 23
-"""How far after the unit's first slot its records may lie (half-hours: 478 years).
-
-Half of what 24 bits name, so that what lies before the first slot is told from what lies after.
-"""
+_MAGIC = b"LP"
+_VERSION = 2
+_HEADER = struct.Struct(">IIIQ16s16s")
+GENERATIONS = 1 << 16
+_LASTING_S = 100 * 31_557_600
+"""How long after 1970 a ring's generations must be able to count: a hundred years."""
+_EPOCHS = 16
+_CHECKS = (1 << 24) - 1
+_FRAME = struct.Struct(">13s3s")
+_BODY = struct.Struct(">H5s5sB")
 _EMPTY = bytes(RECORD_SIZE)
 
 
@@ -61,6 +66,9 @@ class Flag(enum.IntFlag):
     """The meter was not running for a part of it."""
     COARSE = 4
     """The boundary was taken by a clock known only roughly."""
+
+
+_FLAGS = tuple(Flag(value) for value in range(16))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +88,26 @@ class _Header:
     epoch: int
     first_slot: int
     serial: str
+    previous: str
 
     def encode(self) -> bytes:
         return _HEADER.pack(
-            self.interval_s, self.depth, self.epoch, self.first_slot, self.serial.encode("ascii")
+            self.interval_s,
+            self.depth,
+            self.epoch,
+            self.first_slot,
+            self.serial.encode("ascii"),
+            self.previous.encode("ascii"),
         )
 
     @staticmethod
     def decode(payload: bytes) -> "_Header":
-        interval_s, depth, epoch, first_slot, serial = _HEADER.unpack(payload)
-        return _Header(
-            interval_s, depth, epoch, first_slot, serial.rstrip(b"\0").decode("ascii", "replace")
-        )
+        interval_s, depth, epoch, first_slot, serial, previous = _HEADER.unpack(payload)
+        return _Header(interval_s, depth, epoch, first_slot, _text(serial), _text(previous))
+
+
+def _text(padded: bytes) -> str:
+    return padded.rstrip(b"\0").decode("ascii", "replace")
 
 
 class Ring:
@@ -102,14 +118,18 @@ class Ring:
         self._twin = twin
         self._header = header
         self._start = Twin.size_for(_HEADER.size, media.write_unit)
-        self._by_slot: dict[int, Record] = {}
+        self._held: dict[int, Record] = {}
+        """This unit's records by place, those hidden behind the newest included."""
+        self._unsure: set[int] = set()
+        """Places whose last write was vain: the medium may have it all the same."""
         self._newest: int | None = None
         self.corrupt = 0
         """Records found damaged at open; they are served as absent."""
         self.replaced = False
         """True when the unit is another one than at the last open."""
-        self.reformatted = False
-        """True when a medium that held something had no believable header and was emptied."""
+        self.header_lost = False
+        """True when the medium held something, yet no believable header: nothing says whose the
+        records are, so they stay where they are and are not served."""
 
     @staticmethod
     def size_for(depth: int, write_unit: int) -> int:
@@ -123,34 +143,53 @@ class Ring:
         """The ring on ``media``, recovered, or made when the medium is new.
 
         ``serial`` (1 to 16 ASCII characters) is the metering unit's. When it differs from the
-        stored one a new unit epoch begins at ``at_slot``. Raises :class:`MeterError` for a medium
-        of another interval or depth, or written by a newer program, and leaves it untouched.
+        stored one a new unit epoch begins at ``at_slot``. A record's generation has 16 bits, and
+        they must last until 2070, so that ``depth * interval_s`` is 48 154 s or more.
+        Raises :class:`MeterError` for a medium of another interval or depth, or written by a newer
+        program, and leaves it untouched.
         """
-        if not serial.isascii() or not 1 <= len(serial) <= 16:
+        if depth * interval_s * GENERATIONS < _LASTING_S:
+            raise ValueError(
+                f"{depth} values of {interval_s} s cannot be counted for a hundred years from 1970:"
+                f" make the ring {-(-_LASTING_S // (GENERATIONS * interval_s))} deep"
+            )
+        if not (serial.isascii() and serial.isprintable() and 1 <= len(serial) <= 16):
             raise ValueError(f"a unit's serial has 1 to 16 ASCII characters, not {serial!r}")
-        if at_slot < 0:
-            raise ValueError(f"slot {at_slot} is before 1970")
+        if not 0 <= at_slot < depth * GENERATIONS:
+            raise ValueError(f"slot {at_slot} is before 1970 or beyond what the ring counts")
         if cls.size_for(depth, media.write_unit) > media.size:
             raise ValueError(f"{media.name} is too small for {depth} records")
         twin = Twin(media, 0, _MAGIC, _VERSION, _HEADER.size)
         stored = twin.load()
-        if stored is None:
-            header = _Header(interval_s, depth, 1, at_slot, serial)
-            ring = cls(media, twin, header)
-            ring._format()
-            return ring
-        header = _Header.decode(stored)
+        unit = _Header(interval_s, depth, 0, at_slot, serial, "")
+        header = unit if stored is None else _Header.decode(stored)
         if (header.interval_s, header.depth) != (interval_s, depth):
             raise MeterError(
                 f"{media.name}: holds {header.depth} values of {header.interval_s} s where"
-                f" {depth} of {interval_s} s are configured; move the file away"
+                f" {depth} of {interval_s} s are configured; move it away"
             )
         ring = cls(media, twin, header)
-        if header.serial != serial:
+        found = ring._scan()
+        if stored is None:
+            ring.header_lost = bool(found) or ring.corrupt > 0 or twin.damaged == 2
+            if ring.header_lost:
+                log.error("%s: no believable header; its history is not served", media.name)
+            ring._begin_unit(replace(unit, epoch=max(found, default=0)), found)
+        elif header.serial != serial:
             ring.replaced = True
-            ring._begin(replace(header, epoch=header.epoch + 1, first_slot=at_slot, serial=serial))
-        ring._recover()
+            ring._begin_unit(replace(unit, epoch=header.epoch, previous=header.serial), found)
+        else:
+            ring._hold(found.get(header.epoch % _EPOCHS, {}))
         return ring
+
+    @staticmethod
+    def serial_on(media: Media) -> str | None:
+        """The metering unit whose history is on ``media``; None without a believable header.
+
+        Raises :class:`MeterError` when a newer program wrote it; the medium stays untouched.
+        """
+        stored = Twin(media, 0, _MAGIC, _VERSION, _HEADER.size).load()
+        return None if stored is None else _Header.decode(stored).serial
 
     @property
     def interval_s(self) -> int:
@@ -166,8 +205,13 @@ class Ring:
         return self._header.serial
 
     @property
+    def previous_serial(self) -> str | None:
+        """The metering unit before the present one; None for the first, or when not known."""
+        return self._header.previous or None
+
+    @property
     def epoch(self) -> int:
-        """Counts the metering units this ring has seen, from 1."""
+        """Rises with each metering unit, from 1."""
         return self._header.epoch
 
     @property
@@ -181,119 +225,148 @@ class Ring:
         """Store the registers at a boundary; durable on return.
 
         False, with the medium untouched, when the slot has a record already (the first snapshot
-        of a boundary stands), lies ``depth`` or more behind the newest, or before this unit.
-        Raises :class:`MeterError` when the medium fails; the record may then be appended again.
+        of a boundary stands), lies ``depth`` or more behind the newest, before this unit, or
+        beyond what the ring counts. Raises :class:`MeterError` when the medium fails; the record
+        may then be appended again.
         """
-        for energy in (forward_dwh, reverse_dwh):
-            if not 0 <= energy <= MAX_ENERGY_DWH:
-                raise ValueError(f"a register of {energy} x 0.1 Wh is out of range")
-        if not self._admits(slot):
-            return False
-        record = Record(slot, forward_dwh, reverse_dwh, flags)
-        self._media.write(
-            self._start + (slot % self.depth) * RECORD_SIZE, _encode(record, self.epoch)
-        )
-        self._media.flush()
-        self._index(record)
-        return True
+        return bool(self.extend((Record(slot, forward_dwh, reverse_dwh, flags),)))
+
+    def extend(self, records: Sequence[Record]) -> list[Record]:
+        """Store several boundaries with one flush; durable on return.
+
+        Each one by the rules of :meth:`append`, in the order given; those stored are returned.
+        Raises :class:`ValueError` for an energy out of range, before anything is written.
+        """
+        for record in records:
+            for energy in (record.forward_dwh, record.reverse_dwh):
+                if not 0 <= energy <= MAX_ENERGY_DWH:
+                    raise ValueError(f"a register of {energy} x 0.1 Wh is out of range")
+        newest = self._newest
+        fresh: dict[int, Record] = {}
+        stored: list[Record] = []
+        for record in records:
+            place = record.slot % self.depth
+            there = fresh.get(place) or self._held.get(place)
+            if self._admits(record.slot, newest, there):
+                fresh[place] = record
+                newest = record.slot if newest is None else max(newest, record.slot)
+                stored.append(record)
+        if stored:
+            self._write({place: self._encode(record) for place, record in fresh.items()})
+            self._held.update(fresh)
+            self._newest = newest
+        return stored
+
+    def withdraw(self, slots: Collection[int]) -> list[Record]:
+        """Erase the records of these slots, durably: what was withdrawn, oldest first.
+
+        They are absent from now on and may be appended again. When the newest go, those that they
+        had hidden by being ``depth`` ahead are served again, unless their places were taken.
+        Raises :class:`MeterError` when the medium fails; then all are still served, though power
+        loss may erase some, and the call may be repeated.
+        """
+        wanted = frozenset(slots)
+        gone = {place: record for place, record in self._held.items() if record.slot in wanted}
+        left = {place: record for place, record in self._held.items() if place not in gone}
+        # A vain write may have left such a slot on the medium, over what memory still holds.
+        touched = gone.keys() | (self._unsure & {slot % self.depth for slot in wanted})
+        if touched:
+            self._write({p: self._encode(left[p]) if p in left else _EMPTY for p in touched})
+            self._hold(left)
+        return sorted(gone.values(), key=_slot_of)
 
     def get(self, slot: int) -> Record | None:
         """The registers at the opening of this slot, if they were stored and are intact."""
-        return self._by_slot.get(slot)
+        record = self._held.get(slot % self._header.depth)
+        return record if record is not None and record.slot == slot and self._shows(slot) else None
 
     def newest(self) -> Record | None:
-        return None if self._newest is None else self._by_slot[self._newest]
+        return None if self._newest is None else self.get(self._newest)
 
     def oldest(self) -> Record | None:
-        return self._by_slot[min(self._by_slot)] if self._by_slot else None
+        return next(self.records(), None)
 
     def __len__(self) -> int:
-        return len(self._by_slot)
+        return sum(self._shows(record.slot) for record in self._held.values())
 
     def records(self) -> Iterator[Record]:
         """All records, oldest first."""
-        for slot in sorted(self._by_slot):
-            yield self._by_slot[slot]
+        shown = [record for record in self._held.values() if self._shows(record.slot)]
+        yield from sorted(shown, key=_slot_of)
 
-    def _admits(self, slot: int) -> bool:
-        first = self._header.first_slot
-        if not self._by_slot and not first <= slot < first + _SLOT_REACH:
-            # The unit was fitted while the clock was wrong; its history begins here.
-            if slot < 0:
-                return False
-            self._begin(replace(self._header, first_slot=slot))
-            return True
-        if slot in self._by_slot or not first <= slot < first + _SLOT_REACH:
+    def _shows(self, slot: int) -> bool:
+        return self._newest is not None and slot > self._newest - self._header.depth
+
+    def _admits(self, slot: int, newest: int | None, there: Record | None) -> bool:
+        if not 0 <= slot < self.depth * GENERATIONS:
             return False
-        return self._newest is None or slot > self._newest - self.depth
+        if newest is None and slot < self.first_slot:
+            # The unit was fitted while the clock was wrong; its history begins here.
+            self._begin(replace(self._header, first_slot=slot))
+        if slot < self.first_slot or (newest is not None and slot <= newest - self.depth):
+            return False
+        return there is None or there.slot != slot
 
-    def _index(self, record: Record) -> None:
-        if self._newest is None:
-            self._newest = record.slot
-        elif record.slot > self._newest:
-            if record.slot - self._newest >= self.depth:
-                self._by_slot.clear()
-            else:
-                for gone in range(self._newest - self.depth + 1, record.slot - self.depth + 1):
-                    self._by_slot.pop(gone, None)
-            self._newest = record.slot
-        self._by_slot[record.slot] = record
+    def _begin_unit(self, header: _Header, found: Mapping[int, Mapping[int, Record]]) -> None:
+        """Begin the first unit epoch after the header's that no record of another unit bears."""
+        first = header.epoch + 1
+        every = range(first, first + _EPOCHS)
+        epoch = next((epoch for epoch in every if epoch % _EPOCHS not in found), first)
+        revived = found.get(epoch % _EPOCHS, {})
+        if revived:
+            self._write(dict.fromkeys(revived, _EMPTY))
+        self._begin(replace(header, epoch=epoch))
 
     def _begin(self, header: _Header) -> None:
         self._twin.save(header.encode())
         self._header = header
 
-    def _format(self) -> None:
-        records = self.depth * RECORD_SIZE
-        self.reformatted = self._twin.damaged > 0 or any(self._media.read(self._start, records))
-        if self.reformatted:
-            log.error("%s: no believable header; the load profile begins anew", self._media.name)
-            self._media.write(self._start, bytes(records))
-            # Before the header: a believable one must never stand over another unit's records.
-            self._media.flush()
-        self._begin(self._header)
+    def _hold(self, held: dict[int, Record]) -> None:
+        self._held = held
+        self._newest = max((record.slot for record in held.values()), default=None)
 
-    def _recover(self) -> None:
-        header = self._header
-        raw = self._media.read(self._start, self.depth * RECORD_SIZE)
-        found: list[Record] = []
-        for index in range(self.depth):
-            chunk = raw[index * RECORD_SIZE : (index + 1) * RECORD_SIZE]
-            if chunk == _EMPTY:
-                continue
-            if binascii.crc_hqx(chunk, _CRC_START) != 0:
+    def _write(self, content: Mapping[int, bytes]) -> None:
+        """Make these places durable, neighbours in one piece."""
+        pieces: list[tuple[int, bytearray]] = []
+        for place in sorted(content):
+            if not pieces or place * RECORD_SIZE != pieces[-1][0] + len(pieces[-1][1]):
+                pieces.append((place * RECORD_SIZE, bytearray()))
+            pieces[-1][1].extend(content[place])
+        self._unsure |= content.keys()
+        for offset, piece in pieces:
+            self._media.write(self._start + offset, bytes(piece))
+        self._media.flush()
+        self._unsure -= content.keys()
+
+    def _scan(self) -> dict[int, dict[int, Record]]:
+        """The believable records of the medium: unit epoch mod 16 → place → record."""
+        depth = self.depth
+        found: dict[int, dict[int, Record]] = {}
+        raw = self._media.read(self._start, depth * RECORD_SIZE)
+        for place, (body, check) in enumerate(_FRAME.iter_unpack(raw)):
+            if zlib.crc32(body, place) & _CHECKS == int.from_bytes(check, "big"):
+                generation, forward, reverse, marks = _BODY.unpack(body)
+                record = Record(
+                    generation * depth + place,
+                    int.from_bytes(forward, "big"),
+                    int.from_bytes(reverse, "big"),
+                    _FLAGS[marks & 0x0F],
+                )
+                found.setdefault(marks >> 4, {})[place] = record
+            elif any(body) or any(check):
                 self.corrupt += 1
-                continue
-            epoch, record = _decode(chunk, header.first_slot)
-            if epoch != header.epoch % 16 or record.slot >= header.first_slot + _SLOT_REACH:
-                continue
-            if record.slot % self.depth != index:
-                self.corrupt += 1
-                continue
-            found.append(record)
-        if found:
-            self._newest = max(record.slot for record in found)
-            oldest = self._newest - self.depth + 1
-            self._by_slot = {r.slot: r for r in found if r.slot >= oldest}
+        return found
+
+    def _encode(self, record: Record) -> bytes:
+        generation, place = divmod(record.slot, self.depth)
+        body = _BODY.pack(
+            generation,
+            record.forward_dwh.to_bytes(5, "big"),
+            record.reverse_dwh.to_bytes(5, "big"),
+            (self.epoch % _EPOCHS) << 4 | (record.flags & 0x0F),
+        )
+        return body + (zlib.crc32(body, place) & _CHECKS).to_bytes(3, "big")
 
 
-def _encode(record: Record, epoch: int) -> bytes:
-    body = (
-        (record.slot % _SLOT_RANGE).to_bytes(3, "big")
-        + record.forward_dwh.to_bytes(5, "big")
-        + record.reverse_dwh.to_bytes(5, "big")
-        + bytes(((epoch % 16) << 4 | (record.flags & 0x0F),))
-    )
-    return body + binascii.crc_hqx(body, _CRC_START).to_bytes(2, "big")
-
-
-def _decode(chunk: bytes, first_slot: int) -> tuple[int, Record]:
-    """Unit epoch modulo 16 and the record: its slot is the first such one of the epoch."""
-    stored = int.from_bytes(chunk[:3], "big")
-    slot = first_slot + (stored - first_slot) % _SLOT_RANGE
-    return chunk[13] >> 4, Record(
-        slot,
-        int.from_bytes(chunk[3:8], "big"),
-        int.from_bytes(chunk[8:13], "big"),
-        Flag(chunk[13] & 0x0F),
-    )
+def _slot_of(record: Record) -> int:
+    return record.slot

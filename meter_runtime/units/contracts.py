@@ -45,6 +45,20 @@ class Nameplate:
 
 
 @dataclass(frozen=True, slots=True)
+class UnitSnapshot:
+    """The unit's own registers, in mWh, at a boundary it logged by its own clock.
+
+    ``at`` is UTC seconds by the meter's wall clock: the driver has moved the unit's stamp by what
+    the two clocks differ when the log is read. It is therefore the boundary's instant only as far
+    as the unit's clock was right.
+    """
+
+    at: float
+    forward_mwh: int
+    reverse_mwh: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One reading of a metering unit.
 
@@ -52,6 +66,9 @@ class Sample:
     milliwatt-hours; ``power_w`` is signed, negative while energy flows to the grid. A current
     is in milliampere, signed like the power of its line, and ``None`` where the unit has no
     such line (T on single-phase two-wire).
+
+    ``snapshots`` are the boundaries that the unit logged since the last reading it gave, at most
+    some days of them, each told once; a unit without a log never has any.
     """
 
     forward_mwh: int
@@ -59,6 +76,7 @@ class Sample:
     power_w: int
     current_r_ma: int | None
     current_t_ma: int | None
+    snapshots: tuple[UnitSnapshot, ...] = ()
 
 
 class UnitFailure(Exception):  # noqa: N818 - what a driver raises when its chip does not answer
@@ -70,6 +88,11 @@ class MeteringUnit(Protocol):
 
     @property
     def nameplate(self) -> Nameplate: ...
+
+    @property
+    def keeps_registers(self) -> bool:
+        """The registers outlive a power cut, in the unit itself."""
+        ...
 
     async def read(self) -> Sample:
         """The unit's registers now; raises :class:`UnitFailure`, within a second."""

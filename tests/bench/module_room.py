@@ -49,6 +49,9 @@ class ManualClock:
         heapq.heappush(self._heap, (when, next(self._order), entry))
         return entry
 
+    def on_step(self, callback: Callable[[], None]) -> Callable[[], None]:
+        return lambda: None
+
     def advance(self, seconds: float) -> None:
         end = self.now + seconds
         while self._heap and self._heap[0][0] <= end:

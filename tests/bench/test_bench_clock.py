@@ -196,6 +196,38 @@ async def test_a_step_moves_the_wall_alone_and_no_timer() -> None:
     assert fired == []
 
 
+async def test_a_step_is_told_at_once_and_neither_an_advance_nor_a_drift_is() -> None:
+    clock = BenchClock(START)
+    told: list[float] = []
+    no_more = clock.on_step(lambda: told.append(clock.wall()))
+    await clock.advance(7200, no_visit)
+    clock.rate_ppm = 500
+    assert told == []
+    clock.step(-600)
+    clock.set_wall(1000.0)
+    assert told == [pytest.approx(START + 6600, abs=5), pytest.approx(1000, abs=5)]
+    no_more()
+    clock.step(1)
+    assert len(told) == 2
+
+
+async def test_a_step_that_is_refused_is_not_told() -> None:
+    clock = BenchClock(START)
+    told: list[bool] = []
+    clock.on_step(lambda: told.append(True))
+    with pytest.raises(UsageError, match="1970 to 9999"):
+        clock.step(-2 * START)
+    assert told == []
+
+
+async def test_its_trust_is_what_the_test_says() -> None:
+    clock = BenchClock(START, trust=Trust.UNSET)
+    seen = [clock.trust]
+    for clock.trust in (Trust.COARSE, Trust.SYNCED):
+        seen.append(clock.trust)
+    assert seen == list(Trust)
+
+
 async def test_a_step_during_an_advance_moves_the_minutes_it_visits() -> None:
     clock = BenchClock(START)
     visits: list[float] = []

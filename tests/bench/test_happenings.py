@@ -6,9 +6,9 @@ from visitor import visit
 from meter_runtime.bench.frames import CrossedFrame
 from meter_runtime.bench.happenings import HAPPENINGS_KEPT, KINDS, Chronicle, Happening
 from meter_runtime.bench.laboratory import Bench
-from meter_runtime.clock import SystemClock
 from meter_runtime.comm.contracts import AuthOk, LinkStarted, PeerLeft, SessionExpired
 from meter_runtime.events import EventBus
+from meter_runtime.system_clock import SystemClock
 
 PEER = "FE80:0000:0000:0000:021D:1290:1234:5678"
 BEGIN_ANEW = bytes.fromhex("0000001000000001") + bytes(8)

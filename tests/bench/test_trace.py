@@ -16,9 +16,9 @@ from meter_runtime.bench.laboratory import Bench
 from meter_runtime.bench.options import BenchOptions
 from meter_runtime.bench.tap import FROM_MODULE, TO_MODULE, TappedPort
 from meter_runtime.bench.trace import Trace
-from meter_runtime.clock import SystemClock
 from meter_runtime.comm.skstack.dialects import DSE, SE
 from meter_runtime.errors import MeterError
+from meter_runtime.system_clock import SystemClock
 
 PASSWORD = "ABCDEFGHIJ12"
 ROUTE_B_ID = "0123456789ABCDEF0123456789ABCDEF"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from scripted_module import CREDENTIALS, HOME, MAC, OWN, PASSWORD, ScriptedModule
 
-from meter_runtime.clock import SystemClock, Trust
+from meter_runtime.clock import Trust
 from meter_runtime.comm.contracts import (
     ALL_NODES,
     AuthOk,
@@ -31,6 +31,7 @@ from meter_runtime.comm.skstack.unit import MAX_DATAGRAMS, SkstackUnit, driver
 from meter_runtime.comm.streams import PortClosed
 from meter_runtime.errors import MeterError, UsageError
 from meter_runtime.secret import Secret
+from meter_runtime.system_clock import SystemClock
 from meter_runtime.units.drivers import DriverContext
 
 
@@ -55,6 +56,9 @@ class ManualClock:
         self._count += 1
         heapq.heappush(self._timers, (when, self._count, timer))
         return timer
+
+    def on_step(self, callback: Callable[[], None]) -> Callable[[], None]:
+        return lambda: None
 
     async def advance(self, seconds: float) -> None:
         end = self.now + seconds

@@ -10,8 +10,9 @@ from meter_runtime.bench.air import FAST, Air
 from meter_runtime.bench.module.core import VirtualModule
 from meter_runtime.bench.module.port import ModulePort
 from meter_runtime.bench.module.profiles import parse_module_option
-from meter_runtime.clock import Clock, SystemClock
+from meter_runtime.clock import Clock
 from meter_runtime.comm.pty import PtyPort
+from meter_runtime.system_clock import SystemClock
 
 MODULE = "bp35a1:pace=1ms"
 METER_MAC = bytes.fromhex("0200000000000101")

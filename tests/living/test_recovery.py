@@ -12,6 +12,7 @@ from meter_runtime import config as cfg
 from meter_runtime import report, runtime
 from meter_runtime.bench.clock import BenchClock
 from meter_runtime.bench.household import metering_unit
+from meter_runtime.bench.laboratory import DEVICE_KEY
 from meter_runtime.bench.options import BenchOptions
 from meter_runtime.clock import Clock
 from meter_runtime.comm.skstack.driver import LOOK_EVERY_S
@@ -50,7 +51,9 @@ async def serving(tmp_path: Path, clock: Clock, look_every_s: float = 0.2) -> As
         ),
         broute=cfg.BRoute(id=CREDENTIALS.route_b_id, password=CREDENTIALS.password),
     )
-    meter = runtime.build(settings, clock, metering_unit=metering_unit(OPTIONS, clock, state))
+    unit = metering_unit(OPTIONS, clock, state)
+    stores = runtime.open_stores(settings)
+    meter = runtime.build(settings, stores, clock, DEVICE_KEY, metering_unit=unit)
     life = asyncio.create_task(meter.run())
     try:
         await starts(meter, 1)

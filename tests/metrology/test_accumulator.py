@@ -1,4 +1,4 @@
-"""The rows of the clock-and-power table, and registers that never decrease."""
+"""What readings and clocks make of boundaries, and registers that never decrease."""
 
 from itertools import pairwise
 
@@ -7,17 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meter_runtime.clock import Trust
-from meter_runtime.metrology.accumulator import (
-    LATE_S,
-    MINUTES_KEPT,
-    RESTART_READINGS,
-    Accumulator,
-    Moment,
-)
+from meter_runtime.metrology.accumulator import Accumulator
+from meter_runtime.metrology.boundaries import LATE_S
+from meter_runtime.metrology.counter import RESTART_READINGS
 from meter_runtime.metrology.events import (
     BoundariesMissed,
     ClockStepped,
     Effect,
+    MinuteTaken,
     Missing,
     OutageEnded,
     ReadingFellBack,
@@ -25,7 +22,8 @@ from meter_runtime.metrology.events import (
     UnitReplaced,
     UnitRestarted,
 )
-from meter_runtime.storage.registers import Checkpoint
+from meter_runtime.metrology.moment import Moment
+from meter_runtime.storage.registers import Checkpoint, unit_mark
 from meter_runtime.storage.ring import Flag
 from meter_runtime.units.contracts import Sample
 
@@ -39,7 +37,7 @@ def reading(forward: int, reverse: int = 0) -> Sample:
 
 
 class Meter:
-    """An accumulator whose two clocks and readings a test moves."""
+    """An accumulator whose two clocks and readings a test moves; minutes are heard apart."""
 
     def __init__(
         self,
@@ -49,7 +47,15 @@ class Meter:
         at: float = 600.0,
         trust: Trust = Trust.SYNCED,
     ) -> None:
-        self.accumulator = Accumulator("A1", two_way=two_way, resume=resume)
+        self.newest: int | None = None
+        self.minutes: list[MinuteTaken] = []
+        self.accumulator = Accumulator(
+            "A1",
+            two_way=two_way,
+            resume=resume,
+            newest=lambda: self.newest,
+            previous_serial="OLD",
+        )
         self.monotonic = 50.0
         self.wall = T0 + at
         self.trust = trust
@@ -61,7 +67,12 @@ class Meter:
             self.energy += 100
             energy = self.energy
         moment = Moment(self.monotonic, self.wall, self.trust)
-        return self.accumulator.take(reading(energy, energy // 2), moment)
+        effects = self.accumulator.take(reading(energy, energy // 2), moment)
+        self.minutes += [effect for effect in effects if isinstance(effect, MinuteTaken)]
+        for effect in effects:
+            if isinstance(effect, Snapshot):
+                self.newest = max(self.newest or 0, effect.slot)
+        return [effect for effect in effects if not isinstance(effect, MinuteTaken)]
 
     def after(self, seconds: float) -> list[Effect]:
         self.monotonic += seconds
@@ -74,7 +85,7 @@ class Meter:
 
 
 def kept(wall: float | None, serial: str = "A1", energy: int = 900_000) -> Checkpoint:
-    return Checkpoint(energy, energy // 2, energy, energy // 2, serial, wall)
+    return Checkpoint(energy, energy // 2, energy, energy // 2, unit_mark(serial), wall)
 
 
 def test_registers_are_unknown_before_the_first_reading() -> None:
@@ -182,7 +193,7 @@ def test_without_a_set_clock_no_boundary_is_valid_but_registers_live() -> None:
     assert meter.first == []
     assert meter.until(1800) == []
     assert meter.accumulator.forward_mwh == 1_000_200
-    assert meter.accumulator.minute((T0 + 1800) // 60) is None
+    assert meter.minutes == []
 
 
 def test_once_the_clock_is_set_the_outage_is_told() -> None:
@@ -253,21 +264,36 @@ def test_a_register_offset_survives_the_checkpoint() -> None:
 def test_a_one_way_meter_ignores_reverse_energy() -> None:
     meter = Meter(two_way=False)
     assert meter.accumulator.reverse_mwh == 0
-    meter.accumulator.take(reading(2_000_000, 3), Moment(60, meter.wall + 10, Trust.SYNCED))
-    assert (meter.accumulator.forward_mwh, meter.accumulator.reverse_mwh) == (2_000_000, 0)
+    meter.accumulator.take(reading(1_000_500, 3), Moment(60, meter.wall + 10, Trust.SYNCED))
+    assert (meter.accumulator.forward_mwh, meter.accumulator.reverse_mwh) == (1_000_500, 0)
 
 
-def test_minutes_are_kept_for_an_hour_and_the_first_pass_stands() -> None:
+def test_each_minute_is_taken_by_the_first_reading_at_or_after_it() -> None:
     meter = Meter(at=0.0)
-    for n in range(1, 100):
-        meter.until(60 * n)
-    minutes = [n for n in range(100) if meter.accumulator.minute(T0 // 60 + n) is not None]
-    assert minutes == list(range(100 - MINUTES_KEPT, 100))
-    first = meter.accumulator.minute(T0 // 60 + 99)
-    meter.wall -= 50
+    meter.until(61.5)
+    meter.until(62.5)
+    meter.until(120.0)
+    meter.until(180.0 + LATE_S + 0.1)
+    minute = T0 // 60
+    assert meter.minutes == [
+        MinuteTaken(minute + 1, 10_002, 5_001, Flag.NONE),
+        MinuteTaken(minute + 2, 10_004, 5_002, Flag.NONE),
+    ]
+
+
+def test_a_minute_tells_what_happened_in_it_alone() -> None:
+    meter = Meter(kept(T0 + 100))
+    meter.until(660)
+    meter.wall += 30
     meter.after(1)
-    meter.until(60 * 99)
-    assert meter.accumulator.minute(T0 // 60 + 99) == first
+    meter.until(720)
+    meter.trust = Trust.COARSE
+    meter.until(780)
+    flags = [taken.flags for taken in meter.minutes]
+    assert flags == [Flag.POWER_FAIL, Flag.ADJUSTED, Flag.COARSE]
+    assert meter.until(1800) == [
+        Snapshot(SLOT + 1, 10_006, 5_003, Flag.POWER_FAIL | Flag.ADJUSTED | Flag.COARSE)
+    ]
 
 
 happenings = st.lists(
@@ -276,6 +302,7 @@ happenings = st.lists(
         st.tuples(st.just("wall"), st.integers(-100_000, 100_000)),
         st.tuples(st.just("time"), st.integers(0, 10_000)),
         st.tuples(st.just("fall"), st.integers(1, 2_000_000)),
+        st.tuples(st.just("leap"), st.integers(1, 2**49)),
         st.tuples(st.just("trust"), st.integers(0, 2)),
         st.tuples(st.just("restart"), st.just(0)),
     ),
@@ -299,6 +326,8 @@ def test_no_history_of_events_makes_a_register_decrease(
                 wall += amount
             case "time":
                 wall, monotonic = wall + amount, monotonic + amount
+            case "leap":
+                unit += amount
             case "fall":
                 unit = max(0, unit - amount)
             case "trust":

@@ -7,9 +7,21 @@ import pytest
 from meter_runtime.bench.clock import BenchClock
 from meter_runtime.bench.load import LoadModel
 from meter_runtime.errors import MeterError
-from meter_runtime.units.contracts import MeteringUnit, Nameplate, Sample, UnitFailure, UnitKind
+from meter_runtime.units.contracts import (
+    MeteringUnit,
+    Nameplate,
+    Sample,
+    UnitFailure,
+    UnitKind,
+    UnitSnapshot,
+)
 from meter_runtime.units.drivers import DriverContext
-from meter_runtime.units.metering.simulated import Load, SimulatedMeteringUnit, driver
+from meter_runtime.units.metering.simulated import (
+    SNAPSHOTS_KEPT,
+    Load,
+    SimulatedMeteringUnit,
+    driver,
+)
 
 T0 = 1_790_000_000.0
 TWO_WAY = Nameplate(UnitKind.METERING, "SIM-1", "M0000001")
@@ -37,6 +49,10 @@ class StillClock(BenchClock):
     """A bench clock that real time does not move."""
 
     at = 77.7
+
+    def __init__(self, start: float) -> None:
+        super().__init__(start)
+        self.set_wall(start)
 
     def monotonic(self) -> float:
         return self.at
@@ -165,3 +181,65 @@ async def test_the_drivers_unit_counts_on_while_nobody_runs_it(
 
 async def test_the_drivers_unit_is_new_where_the_clock_was_never_set() -> None:
     assert (await driver(DriverContext(BenchClock(0.0))).read()).forward_mwh < 100
+
+
+def logging_unit(clock: StillClock, clock_error_s: float = 0.0) -> SimulatedMeteringUnit:
+    return SimulatedMeteringUnit(
+        clock,
+        LoadModel(9, 5.0),
+        TWO_WAY,
+        T0,
+        start_forward_mwh=777,
+        keeps_snapshots=True,
+        clock_error_s=clock_error_s,
+    )
+
+
+def flowed(until: float) -> tuple[int, int]:
+    forward, reverse = LoadModel(9, 5.0).energy(round(T0 * 1000), round(until * 1000))
+    return 777 + forward // 3600, reverse // 3600
+
+
+@pytest.mark.parametrize("error_s", [-400.0, -1.5, 0.0, 1.5, 400.0])
+async def test_a_unit_logs_the_half_hours_by_its_own_clock_and_tells_them_once(
+    error_s: float,
+) -> None:
+    clock = StillClock(T0)
+    unit = logging_unit(clock, error_s)
+    assert (await unit.read()).snapshots == ()
+    unit.failure = "no answer"
+    clock.at += 2 * 3600
+    with pytest.raises(UnitFailure):
+        await unit.read()
+    unit.failure = None
+    told = (await unit.read()).snapshots
+    first = 1800 * ((T0 + error_s) // 1800 + 1) - error_s
+    assert [s.at for s in told] == [pytest.approx(first + 1800 * n, abs=1e-6) for n in range(4)]
+    assert [(s.forward_mwh, s.reverse_mwh) for s in told] == [flowed(s.at) for s in told]
+    assert (await unit.read()).snapshots == ()
+
+
+async def test_a_log_does_not_change_what_the_registers_count() -> None:
+    clock = StillClock(T0)
+    logging = logging_unit(clock)
+    clock.at += 5 * 86_400
+    sample = await logging.read()
+    assert (sample.forward_mwh, sample.reverse_mwh) == flowed(T0 + 5 * 86_400)
+    assert len(sample.snapshots) == SNAPSHOTS_KEPT
+    assert sample.snapshots[-1].at == T0 + 5 * 86_400 - (T0 % 1800)
+
+
+async def test_the_stamps_of_a_log_follow_the_meters_clock() -> None:
+    clock = StillClock(T0)
+    unit = logging_unit(clock)
+    clock.at += 1800
+    clock.step(3600)
+    at = 1800 * (T0 // 1800 + 1)
+    assert (await unit.read()).snapshots == (UnitSnapshot(at + 3600, *flowed(at)),)
+
+
+async def test_a_unit_claims_to_keep_its_registers_unless_told_otherwise() -> None:
+    clock, load = StillClock(T0), ConstantLoad()
+    lasting: MeteringUnit = SimulatedMeteringUnit(clock, load, TWO_WAY, T0)
+    forgetful = SimulatedMeteringUnit(clock, load, TWO_WAY, T0, keeps_registers=False)
+    assert (lasting.keeps_registers, forgetful.keeps_registers) == (True, False)

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Generic, TypeVar
 
-from meter_runtime.clock import Clock, SystemClock, wait_for_event
+from meter_runtime.clock import Clock, wait_for_event
 from meter_runtime.comm.contracts import (
     Datagram,
     LinkCredentials,
@@ -27,6 +27,7 @@ from meter_runtime.comm.skstack.outbox import SendDone
 from meter_runtime.comm.skstack.session import Received
 from meter_runtime.comm.skstack.trace import MaskedLines, mask_octets
 from meter_runtime.errors import MeterError, UsageError
+from meter_runtime.system_clock import SystemClock
 from meter_runtime.units.contracts import Nameplate, UnitKind
 from meter_runtime.units.drivers import DriverContext
 

@@ -6,15 +6,27 @@ where the unit was started. It models no noise, no drift and no error of measure
 """
 
 import json
+from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
 
-from meter_runtime.clock import Clock
+from meter_runtime.clock import HALF_HOUR_S, Clock
 from meter_runtime.errors import MeterError, UsageError, nearest
-from meter_runtime.units.contracts import Nameplate, Sample, UnitFailure, UnitKind, Wiring
+from meter_runtime.units.contracts import (
+    Nameplate,
+    Sample,
+    UnitFailure,
+    UnitKind,
+    UnitSnapshot,
+    Wiring,
+)
 from meter_runtime.units.drivers import DriverContext
 
 MWS_PER_MWH = 3600
+
+SNAPSHOTS_KEPT = 48
+"""Boundaries in the unit's own log: a day."""
+_HALF_HOUR_MS = HALF_HOUR_S * 1000
 
 FITTED_WALL = 1_767_193_200
 """2026-01-01 00:00 JST: when the driver's unit began to count, in UTC seconds."""
@@ -45,8 +57,12 @@ class LoadSource(Protocol):
 class SimulatedMeteringUnit:
     """A unit fitted at ``start_wall`` (UTC seconds) with these registers.
 
+    ``started_at`` is what the clock's monotonic time was then; None is now.
     On a one-way nameplate reverse energy is not counted and leaves the forward register alone.
-    While ``failure`` is set, readings fail with it.
+    While ``failure`` is set, readings fail with it. With ``keeps_snapshots`` the unit logs each
+    half-hour boundary by its own clock, which is ``clock_error_s`` ahead of the time it was fitted
+    at, and tells the last :data:`SNAPSHOTS_KEPT` once. ``keeps_registers`` is what it claims: a
+    unit that forgets is one that is made anew after a power cut.
     """
 
     def __init__(
@@ -56,18 +72,27 @@ class SimulatedMeteringUnit:
         nameplate: Nameplate,
         start_wall: float,
         *,
+        started_at: float | None = None,
         start_forward_mwh: int = 0,
         start_reverse_mwh: int = 0,
+        keeps_registers: bool = True,
+        keeps_snapshots: bool = False,
+        clock_error_s: float = 0.0,
     ) -> None:
         self.nameplate = nameplate
+        self.keeps_registers = keeps_registers
         self.failure: str | None = None
         self._clock = clock
         self._load = load
         self._start_ms = round(start_wall * 1000)
-        self._started_at = clock.monotonic()
+        # Wall minus monotonic time: rounded once, at each reading, it loses no millisecond.
+        self._epoch = start_wall - (clock.monotonic() if started_at is None else started_at)
         self._at_ms = self._start_ms
         self._forward_mws = start_forward_mwh * MWS_PER_MWH
         self._reverse_mws = start_reverse_mwh * MWS_PER_MWH
+        self._keeps_snapshots = keeps_snapshots
+        self._clock_error_ms = round(clock_error_s * 1000)
+        self._log: deque[tuple[int, int, int]] = deque(maxlen=SNAPSHOTS_KEPT)
 
     async def read(self) -> Sample:
         if self.failure is not None:
@@ -75,11 +100,11 @@ class SimulatedMeteringUnit:
         self._integrate(self._now_ms())
         load = self._load.power(self._at_ms)
         return Sample(
-            self._forward_mws // MWS_PER_MWH,
-            self._reverse_mws // MWS_PER_MWH,
+            *self._registers(),
             load.power_w,
             load.r_ma,
             load.t_ma,
+            self._tell_log(),
         )
 
     async def self_test(self) -> list[str]:
@@ -98,7 +123,14 @@ class SimulatedMeteringUnit:
 
     @classmethod
     def restore(
-        cls, state: str, clock: Clock, load: LoadSource, nameplate: Nameplate, start_wall: float
+        cls,
+        state: str,
+        clock: Clock,
+        load: LoadSource,
+        nameplate: Nameplate,
+        start_wall: float,
+        *,
+        started_at: float | None = None,
     ) -> "SimulatedMeteringUnit":
         """The same unit again: between the snapshot and ``start_wall`` the load has flowed.
 
@@ -120,10 +152,10 @@ class SimulatedMeteringUnit:
                 f"the state is of metering unit {serial}, not {nameplate.serial};"
                 " remove it to fit the new unit"
             )
-        unit = cls(clock, load, nameplate, start_wall)
+        unit = cls(clock, load, nameplate, start_wall, started_at=started_at)
         unit._forward_mws, unit._reverse_mws = forward, reverse
         unit._at_ms = min(at_ms, unit._start_ms)
-        unit._integrate(unit._start_ms)
+        unit._count(unit._start_ms)
         return unit
 
     @staticmethod
@@ -135,9 +167,19 @@ class SimulatedMeteringUnit:
             return 0.0
 
     def _now_ms(self) -> int:
-        return self._start_ms + round((self._clock.monotonic() - self._started_at) * 1000)
+        return round((self._epoch + self._clock.monotonic()) * 1000)
 
     def _integrate(self, to_ms: int) -> None:
+        if self._keeps_snapshots:
+            # Where its own clock reads a half-hour, the unit logs what it has counted.
+            error, first = self._clock_error_ms, self._at_ms + self._clock_error_ms
+            last = (to_ms + error) // _HALF_HOUR_MS
+            for slot in range(max(first // _HALF_HOUR_MS + 1, last - SNAPSHOTS_KEPT + 1), last + 1):
+                self._count(slot * _HALF_HOUR_MS - error)
+                self._log.append((self._at_ms, *self._registers()))
+        self._count(to_ms)
+
+    def _count(self, to_ms: int) -> None:
         if to_ms <= self._at_ms:
             return
         forward, reverse = self._load.energy(self._at_ms, to_ms)
@@ -145,6 +187,15 @@ class SimulatedMeteringUnit:
         if self.nameplate.two_way:
             self._reverse_mws += reverse
         self._at_ms = to_ms
+
+    def _registers(self) -> tuple[int, int]:
+        return self._forward_mws // MWS_PER_MWH, self._reverse_mws // MWS_PER_MWH
+
+    def _tell_log(self) -> tuple[UnitSnapshot, ...]:
+        ahead_s = self._clock.wall() - self._now_ms() / 1000
+        told = tuple(UnitSnapshot(at_ms / 1000 + ahead_s, *kept) for at_ms, *kept in self._log)
+        self._log.clear()
+        return told
 
 
 class SteadyLoad:

@@ -1,0 +1,1 @@
+"""The virtual board: chips modelled at their registers, on buses that can fail."""
