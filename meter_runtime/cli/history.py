@@ -1,4 +1,8 @@
-"""``meter-runtime history``: one day of the load profile, as table, document or picture."""
+"""``meter-runtime history``: one day of the load profile, or all of it to and from a file.
+
+A day is a table, a document or a picture; files are
+:mod:`~meter_runtime.cli.history_transfer`'s business.
+"""
 
 import argparse
 import csv
@@ -11,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meter_runtime import control, control_paths
+from meter_runtime.cli import history_transfer
 from meter_runtime.cli.parser import add_command, add_control_option
 from meter_runtime.errors import MeterError, UsageError
 
@@ -50,12 +55,13 @@ def register(commands: "Commands") -> None:
     parser = add_command(
         commands,
         "history",
-        "Show one day of half-hour register values, and what was used between them.",
-        "meter-runtime history --day 1 --plot yesterday.png",
+        "Show one day of half-hour register values, and what was used between them;\n"
+        "or write all that the meter has stored to a file, or give a laboratory's meter a past.",
+        "meter-runtime history --day 1 --plot yesterday.png\n"
+        "  meter-runtime history --export profile.parquet\n"
+        "  meter-runtime history --import profile.parquet --state lab",
     )
-    parser.add_argument(
-        "--day", type=int, default=0, metavar="N", help="days ago, 0-99 (default: 0, today)"
-    )
+    parser.add_argument("--day", type=int, metavar="N", help="days ago, 0-99 (default: 0, today)")
     parser.add_argument("--reverse", action="store_true", help="energy fed into the grid")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one document, as the meter gives it")
@@ -63,15 +69,20 @@ def register(commands: "Commands") -> None:
     form.add_argument(
         "--plot", type=Path, metavar="FILE", help="draw it: a .png, .svg or .pdf file"
     )
+    history_transfer.add_options(parser)
     add_control_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    if not 0 <= args.day <= _OLDEST_DAY:
-        raise UsageError(f"--day {args.day}: a day is 0 (today) to {_OLDEST_DAY} days ago")
+    history_transfer.check_options(args)
+    if args.export_to is not None or args.import_from is not None:
+        return history_transfer.run(args)
+    day = 0 if args.day is None else args.day
+    if not 0 <= day <= _OLDEST_DAY:
+        raise UsageError(f"--day {day}: a day is 0 (today) to {_OLDEST_DAY} days ago")
     draw = _plotter(args.plot) if args.plot is not None else None
     path = control_paths.find(args.control)
-    answer = control.ask(path, "history", day=args.day, reverse=args.reverse)
+    answer = control.ask(path, "history", day=day, reverse=args.reverse)
     if args.json:
         print(json.dumps(answer))
     elif args.csv:
