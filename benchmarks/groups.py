@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from benchmarks import air, datagram, echonet, line, startup
+from benchmarks import air, datagram, echonet, line, startup, storage
 from benchmarks.row import Row
 
 GROUPS: Mapping[str, Callable[[], list[Row]]] = {
@@ -11,4 +11,5 @@ GROUPS: Mapping[str, Callable[[], list[Row]]] = {
     "startup": startup.measure,
     "line": line.measure,
     "air": air.measure,
+    "storage": storage.measure,
 }

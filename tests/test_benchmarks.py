@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import datagram, echonet, startup
+from benchmarks import datagram, echonet, startup, storage
 from benchmarks.groups import GROUPS
 from benchmarks.machine import describe
 from benchmarks.row import Row
@@ -64,6 +64,46 @@ def test_an_answer_is_set_beside_an_echo() -> None:
     ]
 
 
+def test_a_durable_half_hour_is_weighed_beside_sqlite_and_a_bare_write() -> None:
+    rows = storage.measure(half_hours=96, openings=1)
+    # A file system without a device of its own has no count of it.
+    told = [name for name in names(rows) if not name.endswith(("on the device", "with metadata"))]
+    assert told == [
+        "half hours lived through",
+        "file: bytes asked",
+        "file: a half hour",
+        "SQLite: bytes asked",
+        "SQLite: a half hour",
+        "files, from the first to the last",
+        "SQLite's files at the end",
+        "ring append",
+        "bare write and fdatasync",
+        "append : bare",
+        "append : bare, lower quartile",
+        "append : bare, upper quartile",
+        "FRAM: bytes at the chip",
+        "recovery of 2,016 values",
+        "recovery of 12,960 values",
+    ]
+    figures = {row.name: row.figure for row in rows}
+    assert figures["half hours lived through"] == 96
+    # The first registers are written twice.
+    assert figures["file: bytes asked"] == 64 + 48 / 96
+    assert figures["FRAM: bytes at the chip"] == 64
+
+
+def test_a_store_that_forgets_is_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage.SqliteContender, "store", lambda *_: None)
+    with pytest.raises(AssertionError):
+        storage.measure(half_hours=4, openings=1)
+
+
+def test_a_slow_disk_lives_through_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "WITHIN_S", 0.0)
+    rows = storage.measure(half_hours=96, openings=1)
+    assert rows[0] == Row("half hours lived through", 1, "half hours")
+
+
 def test_the_service_is_started_found_and_asked() -> None:
     rows = startup.measure(runs=1)
     assert names(rows) == [
@@ -93,7 +133,7 @@ def test_the_firmware_service_carries_nothing_of_the_laboratory() -> None:
         text=True,
     ).stdout.split()
     assert "meter_runtime.comm.skstack.driver" in loaded
-    heavy = {"meter_runtime.bench", "rich", "matplotlib", "numpy", "momonga", "cryptography"}
+    heavy = {"meter_runtime.bench", "rich", "matplotlib", "numpy", "momonga", "pyarrow"}
     assert heavy.isdisjoint(loaded)
 
 
