@@ -219,9 +219,10 @@ def _open_credentials(
     config: Config, stores: Stores, device_key: bytes
 ) -> tuple[CredentialStore | None, BRouteCredentials | None]:
     """The store and whom it says to serve. A vault that fails costs the B-route, not the meter."""
+    configured = _configured_credentials(config)
     try:
         store = CredentialStore.open(Vault.open(stores.vault, device_key), device_key)
-        provisioned = store.seed(_configured_credentials(config))
+        provisioned = store.seed(configured)
     except MeterError as failure:
         log.error("%s; until then the meter serves nobody", failure)
         return None, None

@@ -212,7 +212,7 @@ class SystemClock:
         correction = self._discipline.correct(now, wall, source)
         moved = correction.kind in (Kind.STEP, Kind.SLEW)
         if before is Source.NONE:
-            log.info("the clock is set, source %s", source.value)
+            log.debug("the clock is set, source %s", source.value)
         elif correction.kind is Kind.STEP:
             log.warning("the clock is stepped by %+.3f s, source %s", correction.by_s, source.value)
         elif correction.kind is Kind.SLEW:

@@ -46,6 +46,9 @@ class HandClock:
         self.alarms.append(alarm)
         return alarm
 
+    def on_step(self, callback: Callable[[], None]) -> Callable[[], None]:
+        return lambda: None
+
     async def advance(self, seconds: float) -> None:
         self.now += seconds
         for alarm in [alarm for alarm in self.alarms if alarm.when <= self.now]:

@@ -62,7 +62,7 @@ KINDS = {
     "tx-released": "the meter's module may send again",
     "boundary": "a half-hour value was stored",
     "boundary-missed": "half-hours have no value",
-    "boundary-withdrawn": "half-hours stored under a clock that proved wrong have no value any more",
+    "boundary-withdrawn": "half-hours stored under a wrong clock have no value any more",
     "reading-doubted": "the metering unit's registers fell back or leapt, and are not believed yet",
     "unit-restarted": "the metering unit counts from elsewhere; the meter's registers go on",
     "storage-failed": "nothing can be stored: metering goes on in memory",

@@ -23,6 +23,8 @@ class Person:
         self.folder = folder
         self.private = folder / "private"
         self.private.mkdir()
+        (folder / "device.key").touch(mode=0o600)
+        (folder / "device.key").write_text("5A" * 32)
 
     async def types(self, *argv: str | Path) -> Ended:
         env = {"XDG_RUNTIME_DIR": str(self.private), "TMPDIR": str(self.private)}
@@ -68,6 +70,7 @@ def configuration(folder: Path, **changes: str) -> str:
         "units.communication": 'port = "serial:$folder/module"',
         "broute": f'id = "{ROUTE_B_ID}"\npassword = "{PASSWORD}"',
     } | {name.replace("__", "."): lines for name, lines in changes.items()}
+    sections["storage"] += '\ndevice_key_file = "$folder/device.key"'
     text = "".join(f"[{name}]\n{lines}\n" for name, lines in sections.items())
     return text.replace("$folder", str(folder))
 
@@ -180,9 +183,9 @@ async def test_a_wrong_command_line_is_one_line(
             "look_every_s is a number of seconds, at least 0.1, not 0",
         ),
         (
-            {"units__metering": 'driver = "ade7953"'},
+            {"units__metering": 'driver = "simulate"'},
             WRONG_USE,
-            'no metering driver is called "ade7953"',
+            'no metering driver is called "simulate"; did you mean "simulated"?',
         ),
         (
             {"units__metering.options": "power = 5"},
