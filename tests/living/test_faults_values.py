@@ -2,9 +2,12 @@
 
 import dataclasses
 from collections.abc import AsyncIterator
+from datetime import datetime
 
 import pytest
 import pytest_asyncio
+
+from meter_runtime.clock import JST
 
 from .fault_room import GET_RES, GET_SNA, QUICK, Home, joined_home
 
@@ -22,12 +25,16 @@ UNITS_MWH = {
 DIGITS = 8
 NO_ENERGY = bytes.fromhex("FFFFFFFE")
 
+MORNING = datetime(2026, 11, 22, 9, tzinfo=JST)
+"""Yesterday stays yesterday for all that these tests let pass."""
+
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def home() -> AsyncIterator[Home]:
-    async with joined_home(dataclasses.replace(QUICK, history_days=1, pv_kw=0)) as joined:
+    options = dataclasses.replace(QUICK, history_days=1, pv_kw=0, start=MORNING)
+    async with joined_home(options) as joined:
         yield joined
 
 
