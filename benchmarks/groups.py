@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from benchmarks import air, datagram, echonet, line, startup, storage
+from benchmarks import air, datagram, echonet, line, startup, storage, units
 from benchmarks.row import Row
 
 GROUPS: Mapping[str, Callable[[], list[Row]]] = {
@@ -12,4 +12,5 @@ GROUPS: Mapping[str, Callable[[], list[Row]]] = {
     "line": line.measure,
     "air": air.measure,
     "storage": storage.measure,
+    "units": units.measure,
 }

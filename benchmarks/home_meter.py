@@ -15,13 +15,21 @@ from pathlib import Path
 from meter_runtime import config as cfg
 from meter_runtime import runtime
 from meter_runtime.bench.clock import BenchClock
-from meter_runtime.bench.household import metering_unit
 from meter_runtime.bench.laboratory import DEVICE_KEY
+from meter_runtime.bench.load import LoadModel
 from meter_runtime.bench.options import BenchOptions
 from meter_runtime.clock import Clock, first_slot_of, jst_day, slot_start
 from meter_runtime.system_clock import SystemClock
+from meter_runtime.units.board_profiles import GENERIC, load_profile
+from meter_runtime.units.contracts import MeteringUnit, Nameplate, UnitKind, Wiring
+from meter_runtime.units.metering.simulated import SimulatedMeteringUnit
+from meter_runtime.units.real_board import RealBoard
 
 _OPTIONS = BenchOptions()
+_LOAD = LoadModel(_OPTIONS.seed, pv_kw=_OPTIONS.pv_kw, wiring=_OPTIONS.wiring)
+_NAMEPLATE = Nameplate(
+    UnitKind.METERING, "simulated", "S000000001", wiring=Wiring.ONE_PHASE_THREE_WIRE, capacity_a=60
+)
 
 
 @asynccontextmanager
@@ -30,32 +38,36 @@ async def home_meter(history_days: int) -> AsyncIterator[runtime.Meter]:
     its unit once since it was built. Nothing runs: ``meter.metering.poll()`` is its heartbeat."""
     with tempfile.TemporaryDirectory(prefix="meter-benchmark-") as scratch:
         config = _configuration(Path(scratch))
-        await _live_through(history_days, config)
-        meter = _build(config, SystemClock())
+        remembered = await _live_through(history_days, config)
+        clock = SystemClock()
+        unit = SimulatedMeteringUnit.restore(remembered, clock, _LOAD, _NAMEPLATE, clock.wall())
+        meter = await _build(config, clock, unit)
         try:
             await meter.metering.poll()
             yield meter
         finally:
-            meter.close()
+            await meter.close()
 
 
-async def _live_through(history_days: int, config: cfg.Config) -> None:
+async def _live_through(history_days: int, config: cfg.Config) -> str:
+    """What the unit remembers afterwards."""
     first_day = jst_day(time.time()) - timedelta(days=history_days)
     # A second early, so that the unit is fitted before the first boundary.
     clock = BenchClock(slot_start(first_slot_of(first_day)) - 1.0)
-    meter = _build(config, clock)
+    unit = SimulatedMeteringUnit(clock, _LOAD, _NAMEPLATE, clock.wall())
+    meter = await _build(config, clock, unit)
     try:
         with meter.metering.held():
             await meter.metering.poll()
             await clock.advance(time.time() - clock.wall(), meter.metering.poll)
     finally:
-        meter.close()
+        await meter.close()
+    return unit.snapshot()
 
 
-def _build(config: cfg.Config, clock: Clock) -> runtime.Meter:
-    unit = metering_unit(_OPTIONS, clock, config.storage.state_dir)
-    stores = runtime.open_stores(config)
-    return runtime.build(config, stores, clock, DEVICE_KEY, metering_unit=unit)
+async def _build(config: cfg.Config, clock: Clock, unit: MeteringUnit) -> runtime.Meter:
+    stores, board = runtime.open_stores(config), RealBoard(load_profile(GENERIC))
+    return await runtime.build(config, stores, clock, DEVICE_KEY, board=board, metering_unit=unit)
 
 
 def _configuration(state_dir: Path) -> cfg.Config:

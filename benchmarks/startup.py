@@ -42,6 +42,8 @@ _CONFIGURATION = """\
 [meter]
 id = "BENCHMARK"
 
+[units.metering]
+driver = "simulated"
 [storage]
 state_dir = "{directory}/state"
 device_key_file = "device.key"

@@ -72,18 +72,40 @@ class Control(_Section, frozen=True):
 Option = str | int | float | bool
 
 
-class MeteringUnit(_Section, frozen=True):
-    """``[units.metering]``: the driver's name, and what that driver wants to know."""
+class Board(_Section, frozen=True):
+    """``[board]``: the slots and wires of this machine.
 
-    driver: str = "simulated"
+    ``profile`` is a name (``meter-runtime units detect`` lists them), a file that ends in
+    ``.toml``, or ``auto`` for the one that this machine is. ``gpio`` is the library that drives
+    its lines.
+    """
+
+    profile: str = "auto"
+    gpio: Literal["gpiod", "rpi"] = "gpiod"
+
+
+class MeteringUnit(_Section, frozen=True):
+    """``[units.metering]``: a driver's name or ``auto``, and what that driver wants to know."""
+
+    driver: str = "auto"
+    options: dict[str, Option] = {}
+
+
+class OptionalUnit(_Section, frozen=True):
+    """``[units.optional]``: a driver's name or ``auto``, and what that driver wants to know."""
+
+    driver: str = "auto"
     options: dict[str, Option] = {}
 
 
 class CommunicationUnit(_Section, frozen=True):
-    """``[units.communication]``: the driver, its port, and what else the driver wants to know."""
+    """``[units.communication]``: the driver, its port, and what else the driver wants to know.
+
+    Without a ``port`` it is the slot's UART.
+    """
 
     driver: str = "skstack"
-    port: str = "serial:/dev/ttyUSB0?baudrate=115200"
+    port: str | None = None
     options: dict[str, Option] = {}
 
 
@@ -92,6 +114,31 @@ class Units(_Section, frozen=True):
 
     metering: MeteringUnit = MeteringUnit()
     communication: CommunicationUnit = CommunicationUnit()
+    optional: OptionalUnit = OptionalUnit()
+    cover: Literal["normal", "rain"] = "normal"
+
+
+class Contract(_Section, frozen=True):
+    """``[contract]``: what the customer's contract asks of the units; see ``units check``."""
+
+    renewables: bool = False
+    broute: bool = False
+    switching: bool = False
+    capacity_a: Annotated[int, msgspec.Meta(ge=1, le=120)] | None = None
+    medium: Literal["920MHz", "PLC"] | None = None
+    site: Literal["detached", "multi-dwelling"] | None = None
+
+
+class Switching(_Section, frozen=True):
+    """``[switching]``: what an optional switching unit is used for.
+
+    With ``limit_a`` the supply is opened when the current is above it for ``limit_hold_s``; it is
+    a policy for contracts with such a limit, and off without.
+    """
+
+    min_interval_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 60.0
+    limit_a: Annotated[float, msgspec.Meta(gt=0, le=120)] | None = None
+    limit_hold_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 5.0
 
 
 class BRoute(_Section, frozen=True):
@@ -129,7 +176,10 @@ class Config(_Section, frozen=True):
     storage: Storage = Storage()
     clock: Clock = Clock()
     control: Control = Control()
+    board: Board = Board()
+    contract: Contract | None = None
     units: Units = Units()
+    switching: Switching = Switching()
     broute: BRoute = BRoute()
     log: Log = Log()
 

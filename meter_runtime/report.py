@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from meter_runtime import __version__
+from meter_runtime.broute.service import BRouteService
 from meter_runtime.clock import (
     HALF_HOUR_S,
     SLOTS_PER_DAY,
@@ -18,11 +19,15 @@ from meter_runtime.clock import (
 )
 from meter_runtime.control import Handler
 from meter_runtime.errors import UsageError
+from meter_runtime.functions.switching import SwitchStatus
+from meter_runtime.functions.voltage import VoltageStatus
 from meter_runtime.metrology.identity import VERSION as METROLOGY_VERSION
 from meter_runtime.runtime import Meter
 from meter_runtime.storage.ring import FINE_DEPTHS, LOAD_PROFILE_DEPTH
 from meter_runtime.system_clock import SystemClock
-from meter_runtime.units.contracts import Nameplate
+from meter_runtime.units.combination import is_valid
+from meter_runtime.units.contracts import Nameplate, UnitKind
+from meter_runtime.units.keeper import Slot, SlotState
 
 OLDEST_DAY = 99
 """Days ago that may be asked for, as on the B-route (EPC E5)."""
@@ -62,27 +67,26 @@ def status(meter: Meter) -> dict[str, Any]:
     """The meter at a glance."""
     metering, clock, broute = meter.metering, meter.clock, meter.broute
     oldest, newest = metering.ring.oldest(), metering.ring.newest()
-    communication = None
-    if broute is not None:
-        state = "active" if broute.link.started else "starting"
-        if not broute.link.unit_normal:
-            state = "faulted"
-        communication = {**_plate(broute.unit.nameplate), "state": state}
     return {
         "meter_id": meter.config.meter.id,
         "version": __version__,
         "metrology_version": METROLOGY_VERSION,
         "uptime_s": int(clock.monotonic() - meter.started_at),
         "clock": _clock(clock),
-        "units": {
-            "communication": communication,
-            "metering": {
-                **_plate(meter.metering_unit.nameplate),
-                "state": "faulted" if metering.faulty else "active",
-            },
-            "optional": None,
+        "units": {slot.profile.name: _unit(meter, slot) for slot in meter.keeper.slots.values()},
+        "combination": {
+            "ok": is_valid(meter.crew.findings),
+            "in_service": meter.crew.service.in_service,
+            "findings": [
+                {
+                    "code": finding.code,
+                    "severity": finding.severity.value,
+                    "text": finding.text(),
+                    "text_ja": finding.text("ja"),
+                }
+                for finding in meter.crew.findings
+            ],
         },
-        "combination": {"ok": True, "findings": []},
         "registers": {
             "forward_wh": _thousandth(metering.forward_mwh),
             "reverse_wh": _thousandth(metering.reverse_mwh),
@@ -97,6 +101,8 @@ def status(meter: Meter) -> dict[str, Any]:
             "corrupt": metering.ring.corrupt,
         },
         "storage": _storage(meter),
+        "switch": _switch(meter.crew.switching.status),
+        "voltage": _voltage(meter.crew.voltage.status),
         "broute": {"in_service": False} if broute is None else broute.report(),
         "aroute": None,
     }
@@ -144,7 +150,7 @@ def export_page(meter: Meter, interval_s: int, from_slot: int | None) -> dict[st
     )
     return {
         "meter_id": meter.config.meter.id,
-        "unit_serial": meter.metering_unit.nameplate.serial,
+        "unit_serial": meter.metering.unit.nameplate.serial,
         "records": [
             [record.slot, record.forward_dwh, record.reverse_dwh, int(record.flags)]
             for record in found
@@ -197,6 +203,68 @@ def _storage(meter: Meter) -> dict[str, Any]:
         "dropped": recorder.dropped,
         "troubles": troubles,
     }
+
+
+def _switch(status: SwitchStatus) -> dict[str, Any] | None:
+    """The supply's switch; None where none is fitted."""
+    if not status.fitted:
+        return None
+    return {
+        "position": status.position.value,
+        "wanted": status.wanted.value,
+        "by": status.origin.name.lower(),
+        "since": None if status.since is None else _stamp(status.since),
+        "mismatch": status.mismatch,
+        "moving": status.moving,
+        "stored": status.stored,
+        "operations": status.operations,
+        "trips": status.trips,
+        "locked_out": status.locked_out,
+    }
+
+
+def _voltage(status: VoltageStatus) -> dict[str, Any] | None:
+    """The line voltages; None where no voltage unit is fitted."""
+    if not status.fitted:
+        return None
+    sample = status.sample
+    return {
+        "r_n_v": None if sample is None else _thousandth(sample.r_n_mv),
+        "t_n_v": None if sample is None else _thousandth(sample.t_n_mv),
+        "r_t_v": None if sample is None else _thousandth(sample.r_t_mv),
+        "band": {line.value: side.name.lower() for line, side in status.sides.items()},
+        "waiting": status.waiting,
+        "dropped": status.dropped,
+    }
+
+
+def _unit(meter: Meter, slot: Slot) -> dict[str, Any] | None:
+    """Who is in a slot; None while nobody is or was."""
+    if slot.unit is None:
+        if slot.state is SlotState.ABSENT:
+            return None
+        return {"model": None, "serial": None, "state": slot.state.value, "reason": slot.reason}
+    shown = _plate(slot.nameplate or slot.unit.nameplate)
+    state = slot.state.value
+    match slot.profile.kind:
+        case UnitKind.COMMUNICATION:
+            # A bare module tells who it is once it is up.
+            own = _plate(slot.unit.nameplate)
+            shown = shown if shown["serial"] else own
+            state = _link_state(meter.broute)
+        case UnitKind.METERING if meter.metering.faulty:
+            state = "faulted"
+        case _:
+            pass
+    return {**shown, "state": state, **({"reason": slot.reason} if slot.reason else {})}
+
+
+def _link_state(broute: BRouteService | None) -> str:
+    if broute is None:
+        return "idle"
+    if not broute.link.unit_normal:
+        return "faulted"
+    return "active" if broute.link.started else "starting"
 
 
 def _plate(plate: Nameplate) -> dict[str, Any]:

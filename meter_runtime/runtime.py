@@ -1,30 +1,26 @@
-"""Boot and wiring of one meter: units, metrology, B-route, and the answers for its operator.
+"""Boot and wiring of one meter: stores, units, metrology, B-route.
 
-Nothing is decided here. :func:`build` opens the stores, loads the drivers that the configuration
-names and joins the rooms to each other; :class:`Meter` runs them under one supervisor. The bench
-builds its meter through the same function, so the runtime cannot tell a virtual laboratory from
-hardware.
+Nothing is decided here. :func:`build` opens what is kept, has the units found, and joins the rooms
+to each other; :class:`Meter` runs them under one supervisor. The bench builds its meter through the
+same function, so the runtime cannot tell a virtual laboratory from hardware.
 """
 
-import contextlib
 import logging
 import random
 from dataclasses import dataclass
-from typing import Protocol
 
-from meter_runtime.broute.announcer import Announcer
+from meter_runtime.broute.assembly import Direct, Interposition
 from meter_runtime.broute.credential_store import CredentialStore
 from meter_runtime.broute.credentials import BRouteCredentials
-from meter_runtime.broute.echonet.data import ENERGY_UNITS_MWH, MeterData, MeterSettings
-from meter_runtime.broute.echonet.node import EchonetNode
-from meter_runtime.broute.home_data import HomeData
 from meter_runtime.broute.service import BRouteService
-from meter_runtime.clock import HALF_HOUR_S, Clock
-from meter_runtime.comm.contracts import CommunicationUnit, LinkCredentials
+from meter_runtime.clock import Clock
+from meter_runtime.comm.contracts import LinkCredentials, LinkStarted, UnitFault
 from meter_runtime.comm.ports import open_port
-from meter_runtime.config import Config
-from meter_runtime.errors import MeterError, UsageError
+from meter_runtime.config import Config, Units
+from meter_runtime.crew import Crew
+from meter_runtime.errors import MeterError
 from meter_runtime.events import EventBus
+from meter_runtime.functions.calls import OptionalUnitAnswers, OptionalUnitSilent
 from meter_runtime.i2c import LinuxI2C, parse_place
 from meter_runtime.metrology.events import (
     BoundaryStored,
@@ -36,34 +32,16 @@ from meter_runtime.metrology.events import (
 from meter_runtime.metrology.service import MeteringService
 from meter_runtime.storage.fram import FRAM_ADDRESS
 from meter_runtime.storage.journal import Journal
-from meter_runtime.storage.media import Media
 from meter_runtime.storage.registers import RegisterStore
-from meter_runtime.storage.ring import FINE_DEPTHS, GENERATIONS, LOAD_PROFILE_DEPTH, Ring
 from meter_runtime.storage.stores import Stores, open_file_stores, open_fram_stores
 from meter_runtime.storage.vault import Vault
 from meter_runtime.supervisor import Supervisor
-from meter_runtime.units.contracts import MeteringUnit, UnitKind, Wiring
-from meter_runtime.units.drivers import DriverContext, load_driver
+from meter_runtime.units.board import Board
+from meter_runtime.units.contracts import MeteringUnit, UnitKind
+from meter_runtime.units.discovery import Wanted
+from meter_runtime.units.keeper import Keeper
 
 log = logging.getLogger(__name__)
-
-_MWH_PER_KWH = 1_000_000
-
-
-class Interposition(Protocol):
-    """What stands between the rooms of the B-route where a laboratory wants to meddle."""
-
-    def link(self, unit: CommunicationUnit) -> CommunicationUnit:
-        """The communication unit as the B-route gets it."""
-        ...
-
-    def data(self, data: MeterData) -> MeterData:
-        """The meter's live data as the home is told it."""
-        ...
-
-    def settings(self, settings: MeterSettings) -> MeterSettings:
-        """The settings the home sees."""
-        ...
 
 
 @dataclass(slots=True)
@@ -73,9 +51,8 @@ class Meter:
     config: Config
     clock: Clock
     bus: EventBus
-    metering_unit: MeteringUnit
-    metering: MeteringService
-    broute: BRouteService | None
+    keeper: Keeper
+    crew: Crew
     credentials: CredentialStore | None
     """None where the vault cannot be used: the meter measures, and serves nobody."""
     journal: Journal
@@ -84,44 +61,56 @@ class Meter:
     started_at: float
     """Clock.monotonic() when the meter was wired, then when it began to run."""
 
+    @property
+    def metering(self) -> MeteringService:
+        return self.crew.metering
+
+    @property
+    def broute(self) -> BRouteService | None:
+        """The service to the home; None while there is none."""
+        return self.crew.broute
+
     async def run(self) -> None:
         """Meter and serve until :meth:`stop`; registers are stored on the way out."""
         self.started_at = self.clock.monotonic()
         try:
             await self.supervisor.run()
         finally:
-            self.close()
+            await self.close()
 
     async def provision(self, credentials: BRouteCredentials, counter: int = 0) -> None:
         """Store ID, password and acceptance day, all in one step, and let the home join anew.
 
         ``counter`` is that of the command that says so. Raises MeterError when they cannot be
-        stored, or where no communication unit was in service; those before then stand.
+        stored; those before then stand.
         """
-        if self.broute is None or self.credentials is None:
-            raise MeterError("the meter is not in service; restart it with B-route credentials")
+        if self.credentials is None:
+            raise MeterError("the vault cannot be used; see the log of the meter's start")
         self.credentials.rewrite(credentials, counter)
-        await self.broute.set_credentials(credentials)
+        await self.crew.credentials_changed(credentials)
+        await self.keeper.review()
 
     def stop(self) -> None:
         """Ask :meth:`run` to end."""
         self.supervisor.stop()
 
-    def close(self) -> None:
-        """Store the registers and release the media; does nothing the second time."""
+    async def close(self) -> None:
+        """Store the registers, release units and media; does nothing the second time."""
         if not self.stores.closed:
             self.metering.close()
             self.stores.close()
+            await self.keeper.close()
 
 
 async def check_port(config: Config) -> None:
-    """Open the communication unit's port once and close it again.
+    """Open the communication unit's port once and close it again, where one is named.
 
     A port that is missing, taken or forbidden when the meter starts is a mistake to tell at once;
     one that is lost later is waited for.
     """
-    port = await open_port(config.units.communication.port)
-    await port.close()
+    if config.units.communication.port is not None:
+        port = await open_port(config.units.communication.port)
+        await port.close()
 
 
 def open_stores(config: Config) -> Stores:
@@ -139,94 +128,114 @@ def persisted_time(stores: Stores) -> float | None:
     return None if checkpoint is None else checkpoint.wall
 
 
-def build(
+async def build(
     config: Config,
     stores: Stores,
     clock: Clock,
     device_key: bytes,
     *,
+    board: Board,
+    bus: EventBus | None = None,
     metering_unit: MeteringUnit | None = None,
     interpose: Interposition | None = None,
     rng: random.Random | None = None,
 ) -> Meter:
-    """Load and join what the configuration names, on ``stores``, which are the meter's then.
+    """Find the units of ``board`` and put them to work, on ``stores``, which are the meter's then.
 
-    ``device_key`` seals the credentials. ``metering_unit`` stands in for the configured driver's,
-    where the caller has the unit already; ``interpose`` stands between the B-route and what it
-    serves; ``rng`` draws what may fall either way, and is seeded where runs must repeat.
+    ``device_key`` seals the credentials. ``bus`` is where the meter tells what happens, from its
+    building on. ``metering_unit`` is in the metering slot without being
+    looked for; ``interpose`` stands between the B-route and what it serves; ``rng`` draws what may
+    fall either way, and is seeded where runs must repeat. The board stays the caller's.
     Raises UsageError for what the configuration got wrong and MeterError for what the world did;
-    the stores are closed then.
+    the stores are closed then. What is wrong with a unit is told, and raises nothing.
     """
-    with contextlib.ExitStack() as on_failure:
-        on_failure.callback(stores.close)
-        meter = _wire(
+    try:
+        bus = bus or EventBus()
+        supervisor = Supervisor(clock, bus)
+        credentials = _open_credentials(config, stores, device_key)
+        journal = Journal.open(stores.journal)
+        rng = rng or random.Random()
+        crew = Crew(
             config,
-            stores,
             clock,
-            device_key,
-            metering_unit=metering_unit,
-            interpose=interpose,
-            rng=rng or random.Random(),
+            stores,
+            supervisor,
+            credentials,
+            interpose=interpose or Direct(),
+            bus=bus,
+            rng=rng,
         )
-        on_failure.pop_all()
-        return meter
-
-
-def _wire(
-    config: Config,
-    stores: Stores,
-    clock: Clock,
-    device_key: bytes,
-    *,
-    metering_unit: MeteringUnit | None,
-    interpose: Interposition | None,
-    rng: random.Random,
-) -> Meter:
-    credentials, customer = _open_credentials(config, stores, device_key)
-    context = DriverContext(clock, dict(config.units.metering.options), rng)
-    unit: MeteringUnit = metering_unit or load_driver(
-        UnitKind.METERING, config.units.metering.driver
-    )(context)
-    bus = EventBus()
-    metering = _build_metering(stores, unit, clock, bus)
-    supervisor = Supervisor(clock, bus)
-    supervisor.add("metering", metering.run)
-    broute = None
-    if customer is not None:
-        broute = _build_broute(
-            config, clock, unit, metering, customer, bus=bus, interpose=interpose, rng=rng
+        given = {} if metering_unit is None else {UnitKind.METERING.value: metering_unit}
+        keeper = Keeper(
+            board, wanted_units(config.units), crew, clock, bus=bus, rng=rng, given=given
         )
-        _join(bus, broute)
-        supervisor.add("B-route", broute.run)
-    else:
-        log.warning("no B-route credentials: the meter measures and stores, and serves nobody")
+        _join(bus, crew, keeper)
+        await keeper.start()
+    except BaseException:
+        stores.close()
+        raise
+    supervisor.add("units", keeper.run)
     return Meter(
         config,
         clock,
         bus,
-        unit,
-        metering,
-        broute,
+        keeper,
+        crew,
         credentials,
-        Journal.open(stores.journal),
+        journal,
         supervisor,
         stores,
         clock.monotonic(),
     )
 
 
-def _open_credentials(
-    config: Config, stores: Stores, device_key: bytes
-) -> tuple[CredentialStore | None, BRouteCredentials | None]:
-    """The store and whom it says to serve. A vault that fails costs the B-route, not the meter."""
+def wanted_units(units: Units) -> dict[str, Wanted]:
+    """What the configuration says of each slot."""
+    port = {} if units.communication.port is None else {"port": units.communication.port}
+    return {
+        "communication": Wanted(
+            units.communication.driver, {**port, **units.communication.options}
+        ),
+        "metering": Wanted(units.metering.driver, units.metering.options),
+        "optional": Wanted(units.optional.driver, units.optional.options),
+    }
+
+
+def _join(bus: EventBus, crew: Crew, keeper: Keeper) -> None:
+    """Tell the keeper who is silent, and the B-route what the home is to hear of at once."""
+
+    def tell_boundary(event: BoundaryStored) -> None:
+        if crew.broute is not None:
+            crew.broute.boundary(event.slot)
+
+    def check_statuses(_: object) -> None:
+        if crew.broute is not None:
+            crew.broute.check_statuses()
+
+    bus.subscribe(BoundaryStored, tell_boundary)
+    for trouble in (UnitSilent, UnitAnswers, StorageFailed, StorageHealed):
+        bus.subscribe(trouble, check_statuses)
+    bus.subscribe(UnitSilent, lambda event: keeper.suspect(UnitKind.METERING, event.reason))
+    bus.subscribe(UnitAnswers, lambda _: keeper.trust(UnitKind.METERING))
+    bus.subscribe(OptionalUnitSilent, lambda event: keeper.suspect(UnitKind.OPTIONAL, event.reason))
+    bus.subscribe(OptionalUnitAnswers, lambda _: keeper.trust(UnitKind.OPTIONAL))
+    bus.subscribe(UnitFault, lambda event: keeper.suspect(UnitKind.COMMUNICATION, event.reason))
+    bus.subscribe(LinkStarted, lambda _: keeper.trust(UnitKind.COMMUNICATION))
+
+
+def _open_credentials(config: Config, stores: Stores, device_key: bytes) -> CredentialStore | None:
+    """What the home was given. A vault that fails costs the B-route, not the meter."""
     configured = _configured_credentials(config)
     try:
         store = CredentialStore.open(Vault.open(stores.vault, device_key), device_key)
-        provisioned = store.seed(configured)
+        store.seed(configured)
     except MeterError as failure:
         log.error("%s; until then the meter serves nobody", failure)
-        return None, None
-    return store, None if provisioned is None else provisioned.credentials
+        return None
+    current = store.current()
+    if current is None or current.credentials is None:
+        log.warning("no B-route credentials: the meter measures and stores, and serves nobody")
+    return store
 
 
 def _configured_credentials(config: Config) -> BRouteCredentials | None:
@@ -234,77 +243,3 @@ def _configured_credentials(config: Config) -> BRouteCredentials | None:
     if said.id is None or said.password is None:
         return None
     return BRouteCredentials(LinkCredentials(said.id, said.password), said.accepted_on)
-
-
-def _build_metering(
-    stores: Stores, unit: MeteringUnit, clock: Clock, bus: EventBus
-) -> MeteringService:
-    def opened(media: Media, interval_s: int, depth: int) -> Ring:
-        # However wrong the clock is, the meter starts.
-        slot = min(int(clock.wall() // interval_s), depth * GENERATIONS - 1)
-        return Ring.open(media, interval_s, depth, unit.nameplate.serial, slot)
-
-    ring = opened(stores.ring, HALF_HOUR_S, LOAD_PROFILE_DEPTH)
-    fine = [
-        opened(media, interval_s, depth)
-        for media, (interval_s, depth) in zip(stores.fine, FINE_DEPTHS.items(), strict=False)
-    ]
-    return MeteringService(unit, clock, ring, RegisterStore(stores.registers), bus, fine=fine)
-
-
-def _join(bus: EventBus, broute: BRouteService) -> None:
-    """Tell the B-route what the home is to hear of at once."""
-    bus.subscribe(BoundaryStored, lambda event: broute.boundary(event.slot))
-    for trouble in (UnitSilent, UnitAnswers, StorageFailed, StorageHealed):
-        bus.subscribe(trouble, lambda _: broute.check_statuses())
-
-
-def _build_broute(
-    config: Config,
-    clock: Clock,
-    unit: MeteringUnit,
-    metering: MeteringService,
-    credentials: BRouteCredentials,
-    *,
-    bus: EventBus,
-    interpose: Interposition | None,
-    rng: random.Random,
-) -> BRouteService:
-    wanted = config.units.communication
-    context = DriverContext(clock, {"port": wanted.port, **wanted.options}, rng)
-    communication: CommunicationUnit = load_driver(UnitKind.COMMUNICATION, wanted.driver)(context)
-    settings = config.broute
-    nameplate = unit.nameplate
-    home: MeterData = HomeData(
-        metering,
-        clock,
-        lambda: communication.mac,
-        lambda: broute.credentials,
-        feed_in_as_forward=settings.feed_in_as_forward,
-    )
-    shown = MeterSettings(
-        serial=nameplate.serial,
-        profile=settings.profile,
-        wiring=nameplate.wiring or Wiring.ONE_PHASE_THREE_WIRE,
-        two_way=nameplate.two_way,
-        energy_unit=_energy_unit_code(settings.energy_unit),
-        effective_digits=settings.effective_digits,
-        coefficient=settings.coefficient,
-        route_b_id=credentials.link.route_b_id,
-        confirmed_announcements=settings.notification == "infc",
-    )
-    if interpose is not None:
-        communication = interpose.link(communication)
-        home, shown = interpose.data(home), interpose.settings(shown)
-    node = EchonetNode(shown, home)
-    announcer = Announcer(node, rng)
-    broute = BRouteService(communication, node, announcer, credentials, clock, bus=bus)
-    return broute
-
-
-def _energy_unit_code(unit_kwh: float) -> int:
-    wanted = round(unit_kwh * _MWH_PER_KWH)
-    for code, unit_mwh in ENERGY_UNITS_MWH.items():
-        if unit_mwh == wanted:
-            return code
-    raise UsageError(f"[broute] energy_unit: {unit_kwh:g} kWh is no unit of EPC E1")

@@ -79,6 +79,23 @@ class Supervisor:
         else:
             self._waiting.append((name, part, essential))
 
+    async def drop(self, name: str) -> bool:
+        """End one part for good; True once it has stopped, False when it outlasts the grace time.
+
+        Its name is free again then. A part that nobody knows has stopped already.
+        """
+        self._waiting = [part for part in self._waiting if part[0] != name]
+        task = self._tasks.get(name)
+        if task is None:
+            return True
+        gone = asyncio.Event()
+        task.add_done_callback(lambda _: gone.set())
+        task.cancel()
+        stopped = await wait_for_event(self._clock, gone, self._clock.monotonic() + self._grace_s)
+        if not stopped:
+            log.error("%s does not stop within %g s", name, self._grace_s)
+        return stopped
+
     def stop(self) -> None:
         """End :meth:`run`; may be called from a signal handler of the loop, and repeatedly."""
         self._ending.set()

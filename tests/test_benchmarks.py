@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import datagram, echonet, startup, storage
+from benchmarks import datagram, echonet, startup, storage, units
 from benchmarks.groups import GROUPS
 from benchmarks.machine import describe
 from benchmarks.row import Row
@@ -187,3 +187,10 @@ def test_an_unknown_group_is_answered_with_the_nearest(
 ) -> None:
     assert command.main(["--only", "echonet,strtup"]) == 2
     assert capsys.readouterr().err == 'benchmarks: no group "strtup"; did you mean "startup"?\n'
+
+
+def test_units_are_found_and_read_and_no_pulse_is_lost() -> None:
+    rows = units.measure(discoveries=2, idle_s=0.2, pulses_s=3)
+    assert [row.unit for row in rows] == ["ms", "ms/s", "ms/s", "pulses"]
+    assert all(row.figure > 0 for row in rows[:-1])
+    assert rows[-1].figure == 0

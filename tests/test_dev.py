@@ -117,7 +117,7 @@ def test_it_lists_its_targets_and_touches_nothing(checkout: Checkout, argv: Sequ
     listed = checkout.dev(*argv)
     assert listed.returncode == 0
     everyday = ("run", "test", "lint", "format", "bench", "clean")
-    for target in (*everyday, "fuzz", "soak", "powercut", "kill", "model"):
+    for target in (*everyday, "fuzz", "soak", "powercut", "kill", "model", "swaps", "hwtest"):
         assert f"\n  {target} " in listed.stdout
     assert not (checkout.root / ".venv").exists()
 
@@ -202,15 +202,22 @@ def test_soak_takes_its_time_and_its_seed(checkout: Checkout) -> None:
     assert checkout.called() == ["python -m fuzz.soak 60 --seed 7"]
 
 
-def test_the_long_proofs_of_storage_take_their_arguments(checkout: Checkout) -> None:
+def test_the_long_proofs_take_their_arguments(checkout: Checkout) -> None:
     installed(checkout).dev("powercut", "--seed", "7", "registers-fram")
     checkout.dev("kill", "20")
     checkout.dev("model", "9")
+    checkout.dev("swaps", "7")
     assert checkout.called() == [
         "python tests/storage/powercut.py --seed 7 registers-fram",
         "python -m fuzz.kill 20",
         "pytest --timeout=0 tests/metrology/test_model.py",
+        "python -m fuzz.swaps 7",
     ]
+
+
+def test_hwtest_takes_its_parts(checkout: Checkout) -> None:
+    installed(checkout).dev("hwtest", "--only", "pc")
+    assert checkout.called() == ["python -m hwtest --only pc"]
 
 
 def test_a_machine_without_a_fuzzer_is_told_in_one_line(checkout: Checkout) -> None:

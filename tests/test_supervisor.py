@@ -288,3 +288,57 @@ def test_a_pause_is_bounded_and_never_shrinks(crashes: int) -> None:
     pause = backoff.pause_s(crashes)
     assert backoff.first_s <= pause <= backoff.limit_s
     assert pause <= backoff.pause_s(crashes + 1)
+
+
+async def test_a_part_that_is_dropped_ends_and_its_name_is_free(lab: Lab) -> None:
+    ended = []
+
+    async def part() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("radio")
+
+    lab.supervisor.add("radio", part)
+    lab.supervisor.add("metering", forever)
+    running = lab.start()
+    await settle()
+    assert await lab.supervisor.drop("radio")
+    assert ended == ["radio"]
+    assert lab.failures == []
+    lab.supervisor.add("radio", part)
+    lab.supervisor.stop()
+    assert await running == ()
+
+
+async def test_a_part_dropped_before_the_start_never_starts(lab: Lab) -> None:
+    lab.supervisor.add("radio", crashing(iter([RuntimeError("started")])))
+    assert await lab.supervisor.drop("radio")
+    assert await lab.supervisor.drop("nobody")
+    running = lab.start()
+    await settle()
+    assert lab.failures == []
+    lab.supervisor.stop()
+    await running
+
+
+async def test_a_part_that_will_not_end_is_left_after_the_grace_time(lab: Lab) -> None:
+    released = asyncio.Event()
+
+    async def stubborn() -> None:
+        while not released.is_set():
+            try:
+                await released.wait()
+            except asyncio.CancelledError:
+                continue
+
+    lab.supervisor.add("radio", stubborn)
+    running = lab.start()
+    await settle()
+    dropping = asyncio.get_running_loop().create_task(lab.supervisor.drop("radio"))
+    await settle()
+    await lab.clock.advance(5)
+    assert await dropping is False
+    released.set()
+    lab.supervisor.stop()
+    await running

@@ -26,6 +26,9 @@ SETTLE_TURNS = 8
 MAX_STOPS_AT_ONE_INSTANT = 1000
 """A timer that is due again each time it fires would hold :meth:`BenchClock.advance` for ever."""
 
+TOGETHER_S = 1e-6
+"""A timer so little before a minute is meant for it: rounding must not pass a minute unvisited."""
+
 _COMPACT_ABOVE = 64
 
 
@@ -139,6 +142,8 @@ class BenchClock:
             minute = MINUTE_S * (math.floor(self._wall_now() / MINUTE_S) + 1)
             minute_at = before + (minute - self._wall_now()) / (1 + self._rate)
             due = self._next_due()
+            if minute_at - TOGETHER_S < due < minute_at:
+                due = minute_at
             stop = max(before, min(target, minute_at, due))
             self._monotonic = stop
             stops_here = stops_here + 1 if stop == before else 0

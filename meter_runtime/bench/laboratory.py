@@ -1,8 +1,9 @@
 """The bench: one meter, its household, the radio room and the modules of its home.
 
-The meter is the runtime's own, built from a configuration like any other; its radio module hangs
-on a serial device as a real one would. Around it the bench makes what a laboratory would have:
-a clock that can be moved, a house that uses energy, and modules that HEMSs open.
+The meter is the runtime's own, built from a configuration like any other: it finds units in the
+slots of a virtual board, and its radio module hangs on a serial device as a real one would. Around
+it the bench makes what a laboratory would have: a clock that can be moved, a house that uses
+energy, and modules that HEMSs open.
 """
 
 import asyncio
@@ -22,18 +23,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from meter_runtime import config as cfg
 from meter_runtime import control_paths, report, runtime
 from meter_runtime.bench.air import PACES, Air, Crossing
+from meter_runtime.bench.body import METERING, MeterBody
 from meter_runtime.bench.capture import Capture
 from meter_runtime.bench.clock import BenchClock
+from meter_runtime.bench.configuration import bench_configuration
 from meter_runtime.bench.desk import handlers
 from meter_runtime.bench.faults.interposer import Interposer
 from meter_runtime.bench.faults.ledger import Ledger
 from meter_runtime.bench.files import write_atomically
 from meter_runtime.bench.frames import CrossedFrame, crossed_frame
 from meter_runtime.bench.happenings import Chronicle, Happening, Listener
-from meter_runtime.bench.household import metering_unit, replacement_unit
 from meter_runtime.bench.module.core import VirtualModule
 from meter_runtime.bench.module.port import Dongle
 from meter_runtime.bench.module.profiles import ModuleOptions, parse_module_option
@@ -44,18 +45,22 @@ from meter_runtime.bench.tap import TO_MODULE, TappedPort
 from meter_runtime.bench.timekeeping import KeptTime, Timekeeper, kept_time
 from meter_runtime.bench.trace import Trace
 from meter_runtime.broute.credentials import BRouteCredentials
-from meter_runtime.clock import first_slot_of, jst_day, sleep_until, slot_start
+from meter_runtime.clock import HALF_HOUR_S, first_slot_of, jst_day, sleep_until, slot_start
 from meter_runtime.comm.ports import BytePort, open_port
 from meter_runtime.comm.pty import PtyPort
 from meter_runtime.comm.skstack.addresses import link_local
 from meter_runtime.control import ControlServer
 from meter_runtime.errors import MeterError, UsageError, nearest
+from meter_runtime.events import EventBus
 
 log = logging.getLogger(__name__)
 
 FRAMES_KEPT = 1000
 SETTLE_S = 1.0
 """While the clock is moved: how long a datagram on the real serial line is waited for."""
+
+RECENT_S = 2 * 3600.0
+"""A measured history has each minute of so long: more than the meter tells of minutes."""
 
 DEVICE_KEY = hashlib.sha256(b"meter-runtime bench").digest()
 """Seals what a bench's meter keeps: throw-away credentials."""
@@ -186,10 +191,20 @@ class Bench:
         await sleep_until(self.clock, self.clock.monotonic() + down_s)
         await self._power_up()
 
+    async def unplug_unit(self, slot: str) -> None:
+        """Pull out the unit of a slot while the meter runs."""
+        await self.body.unplug(slot)
+        await self._power.look()
+
+    async def plug_unit(self, slot: str, *, another: bool = False) -> None:
+        """Put back the unit that was pulled out, or ``another`` one of its model."""
+        await (self.body.swap(slot) if another else self.body.plug(slot))
+        await self._power.look()
+
     async def replace_unit(self, down_s: float = 0.0) -> None:
         """Fit another metering unit, without power meanwhile."""
         await self._power_down()
-        self._unit = replacement_unit(self.options, self.clock, self._state_dir, self._time.epoch)
+        await self.body.swap(METERING)
         await sleep_until(self.clock, self.clock.monotonic() + down_s)
         await self._power_up()
 
@@ -225,7 +240,7 @@ class Bench:
                     "password": self.password,
                     "meter_module": {
                         "profile": self._meter_module.profile.name,
-                        "mac": self._meter_mac.hex().upper(),
+                        "mac": self.dongles["meter"].module.mac.hex().upper(),
                     },
                     "hems_modules": [
                         {"profile": m.profile, "tty": m.tty, "mac": m.mac} for m in self.modules
@@ -246,11 +261,22 @@ class Bench:
         self._open_records()
         self._make_air()
         port = private / "meter-module"
-        self._meter_mac = await self._plug_in(self._meter_module, "meter", str(port))
-        self._unit = metering_unit(
-            self.options, self.clock, self._state_dir, self._time.epoch, stored
+        await self._plug_in(self._meter_module, "meter", str(port))
+        self.body = MeterBody(
+            self.options,
+            self.clock,
+            self._state_dir,
+            private,
+            radio=self.dongles["meter"],
+            new_radio=self._renew_radio,
+            port=port,
+            epoch=self._time.epoch,
+            stored=stored,
         )
-        self._power = PoweredMeter(lambda: self._build_meter(port))
+        self._stack.push_async_callback(self.body.close)
+        await self.body.assemble()
+        self._power = PoweredMeter(self._build_meter)
+        await self._power.build()
         self._stack.push_async_callback(self._power.cut)
         # A kept state may hold what was rewritten in an earlier run.
         self.credentials = self.broute_credentials.link
@@ -287,11 +313,7 @@ class Bench:
 
     async def _plug_in(self, options: ModuleOptions, name: str, tty: str) -> bytes:
         """Power a module up behind a pseudo-terminal at ``tty``; gives its MAC address."""
-        mac = _MAC_PREFIX + self._macs.randbytes(5)
-        self._names[mac] = name
-        module = VirtualModule(
-            options, mac, random.Random(f"{name} {self.options.seed}"), self.air.pace
-        )
+        module = self._new_module(options, name)
 
         async def open_line() -> BytePort:
             return self._tapped(name, options, await open_port(f"pty:{tty}"))
@@ -299,7 +321,17 @@ class Bench:
         dongle = self.dongles[name] = Dongle(name, module, open_line, self.air, self.clock)
         self._stack.push_async_callback(dongle.unplug)
         await dongle.plug()
-        return mac
+        return module.mac
+
+    def _new_module(self, options: ModuleOptions, name: str) -> VirtualModule:
+        mac = _MAC_PREFIX + self._macs.randbytes(5)
+        self._names[mac] = name
+        rng = random.Random(f"{name} {self.options.seed}")
+        return VirtualModule(options, mac, rng, self.air.pace)
+
+    def _renew_radio(self) -> None:
+        """Another communication unit has another module in its case."""
+        self.dongles["meter"].module = self._new_module(self._meter_module, "meter")
 
     def _tapped(self, name: str, options: ModuleOptions, port: BytePort) -> BytePort:
         """The port, whose lines are heard and whose users are noticed."""
@@ -317,24 +349,6 @@ class Bench:
             port.on_opened = noticed
         secrets = (self.password, self.route_b_id)
         return TappedPort(port, options.profile.dialect, told, secrets)
-
-    def _configuration(self, port: Path) -> cfg.Config:
-        options, first = self.options, self.options.credentials()
-        return cfg.Config(
-            meter=cfg.Meter(id=f"BENCH-{options.seed}"),
-            storage=cfg.Storage(state_dir=self._state_dir),
-            units=cfg.Units(
-                communication=cfg.CommunicationUnit(
-                    port=f"serial:{port}", options={"profile": self._meter_module.profile.name}
-                )
-            ),
-            broute=cfg.BRoute(
-                id=first.route_b_id,
-                password=first.password,
-                profile=options.echonet_profile,
-                notification=options.notification,
-            ),
-        )
 
     def _start_time(self, stored: Stored | None) -> None:
         """Go on from the last run; or begin where the wanted history does, or now.
@@ -373,23 +387,40 @@ class Bench:
     async def _measure_history(self) -> None:
         """Live through the days before the bench opens, by the same way as ever.
 
+        A unit that keeps its registers is read at the boundaries, and each minute of the last
+        hours; another one each minute.
         Not kept until it is whole: a bench that was ended on the way measures the rest.
         """
         behind = self._opening_wall() - self.clock.wall()
         if self._fresh and self.options.history_days and behind > 0:
-            with self.meter.metering.held():
-                await self.meter.metering.poll()  # fitted before the first boundary
-                await self.clock.advance(behind, self.meter.metering.poll)
+            metering, opens = self.meter.metering, self.clock.monotonic() + behind
+            sparsely = metering.unit.keeps_registers
+
+            async def read() -> None:
+                recent = self.clock.monotonic() >= opens - RECENT_S
+                if recent or not sparsely or self.clock.wall() % HALF_HOUR_S == 0:
+                    await metering.poll()
+
+            with metering.held():
+                await metering.poll()  # fitted before the first boundary
+                await self.clock.advance(behind, read)
         self._time.keep()
 
-    def _build_meter(self, port: Path) -> runtime.Meter:
-        settings = self._configuration(port)
-        return runtime.build(
+    async def _build_meter(self) -> runtime.Meter:
+        settings = bench_configuration(
+            self.options, self.body, self._state_dir, self._meter_module.profile.name
+        )
+        bus = EventBus()
+        if self.modules:
+            # The first life's story begins after its past, with the modules of the home.
+            self.chronicle.follow(bus)
+        return await runtime.build(
             settings,
             runtime.open_stores(settings),
             self.clock,
             DEVICE_KEY,
-            metering_unit=self._unit,
+            board=self.body.board,
+            bus=bus,
             interpose=self.between,
             rng=random.Random(f"meter {self.options.seed}"),
         )
@@ -400,11 +431,13 @@ class Bench:
         module.module.lose_power()
         await self._power.cut()
         await module.unplug()
+        self.body.power_off()
 
     async def _power_up(self) -> None:
-        await self.dongles["meter"].plug()
-        self._power.rebuild()
-        self.chronicle.follow(self.meter.bus)
+        self.body.power_on()
+        if self.body.has_radio:
+            await self.dongles["meter"].plug()
+        await self._power.build()
         await self._power.start()
 
     async def _open_control(self) -> None:
@@ -422,7 +455,7 @@ class Bench:
         """One stop of a moved clock: the meter reads, and what it says gets through the UART."""
         if not self._power.on:
             return
-        await self.meter.metering.poll()
+        await self._power.visit()
         broute = self.meter.broute
         if broute is not None and not broute.idle.is_set():
             try:

@@ -37,6 +37,8 @@ class BenchOptions:
     history_days: int = 0
     """Days of history measured before the bench serves, from 00:00 JST of the first one."""
     echonet_profile: EchonetProfile = "aif-1.01"
+    units: Path | None = None
+    """A file of the units that are plugged in; then ``wiring`` and ``two_way`` say nothing."""
     wiring: Wiring = Wiring.ONE_PHASE_THREE_WIRE
     two_way: bool = True
     notification: Literal["inf", "infc"] = "inf"

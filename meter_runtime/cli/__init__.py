@@ -19,6 +19,7 @@ COMMANDS = {
     "run": "the meter on its hardware: discover, check, serve",
     "bench": "the same meter in a virtual laboratory, nothing to plug in",
     "status": "the running meter at a glance",
+    "units": "what is plugged in: detect, label, list, check, count, explain",
     "history": "a day of half-hour values; all of them, exported and imported",
     "advance": "move a bench meter's clock forward",
     "clock": "set, step or tune a bench meter's clock",

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from meter_runtime.bench.fitted import fitted_file
 from meter_runtime.bench.hems import HemsProcess
 from meter_runtime.bench.laboratory import Bench
 from meter_runtime.bench.module.explain import explain_modules
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 MAX_HISTORY_DAYS = 41
 _HEMS = ("none", "momonga")
 _WIRINGS = ("1P2W", "1P3W", "3P3W")
+_WIRING = "1P3W"
 _PROFILES = ("kansai", "aif-1.01", "aif-1.10")
 
 
@@ -62,7 +64,13 @@ def register(commands: "Commands") -> None:
     meter.add_argument("--rbid", metavar="ID", help="32 characters 0-9 A-F (default: by the seed)")
     meter.add_argument("--password", metavar="TEXT", help="12 letters and digits (by the seed)")
     meter.add_argument("--profile", choices=_PROFILES, default="aif-1.01", help="of properties")
-    meter.add_argument("--wiring", choices=_WIRINGS, default="1P3W", help="of the supply")
+    meter.add_argument(
+        "--units",
+        type=Path,
+        metavar="FILE.toml",
+        help="which units are plugged in, as in examples/units (default: communication, metering)",
+    )
+    meter.add_argument("--wiring", choices=_WIRINGS, default=_WIRING, help="of the supply")
     meter.add_argument("--one-way", action="store_true", help="a meter without reverse energy")
     meter.add_argument(
         "--notification", choices=("inf", "infc"), default="inf", help="of half-hour values"
@@ -127,6 +135,8 @@ def _options(args: argparse.Namespace) -> BenchOptions:
         raise UsageError(f"--history {args.history}: give 0 to {MAX_HISTORY_DAYS} days")
     if not 0 <= args.pv_kw <= 100:
         raise UsageError(f"--pv-kw {args.pv_kw:g}: give 0 to 100 kW")
+    if args.units is not None and (args.one_way or args.wiring != _WIRING):
+        raise UsageError("--units: the file says the wiring and the ways; leave out the options")
     options = BenchOptions(
         hems_modules=tuple(args.hems_module or ("bp35a1",)),
         meter_module=args.meter_module,
@@ -138,6 +148,7 @@ def _options(args: argparse.Namespace) -> BenchOptions:
         pv_kw=args.pv_kw,
         history_days=args.history,
         echonet_profile=args.profile,
+        units=args.units,
         wiring=Wiring(args.wiring),
         two_way=not args.one_way and args.wiring != "1P2W",
         notification=args.notification,
@@ -149,7 +160,9 @@ def _options(args: argparse.Namespace) -> BenchOptions:
         capture=args.capture,
         trace=args.trace,
     )
-    options.credentials()  # a wrong ID or password is told before anything is made
+    # A wrong ID, password or file of units is told before anything is made.
+    options.credentials()
+    fitted_file(options)
     return options
 
 

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from meter_runtime.device_key import load_device_key
 from meter_runtime.notify import Notifier
 from meter_runtime.rtc import open_rtc
 from meter_runtime.system_clock import SystemClock
+from meter_runtime.units.board_profiles import load_profile
+from meter_runtime.units.real_board import RealBoard
 
 if TYPE_CHECKING:
     from meter_runtime.cli.parser import Commands
@@ -47,20 +50,20 @@ def run(args: argparse.Namespace) -> int:
 
 async def _serve(settings: config.Config) -> None:
     notifier = Notifier()
+    board = RealBoard(load_profile(settings.board.profile), library=settings.board.gpio)
     if settings.broute.id is not None:
         await runtime.check_port(settings)
     device_key = load_device_key(settings.storage.device_key_file)
-    clock = SystemClock(open_rtc(settings.clock.rtc))
-    try:
+    async with AsyncExitStack() as opened:
+        opened.callback(board.close)
+        clock = SystemClock(open_rtc(settings.clock.rtc))
+        opened.callback(clock.close)
         stores = runtime.open_stores(settings)
+        opened.callback(stores.close)
         clock.start(runtime.persisted_time(stores))
-        meter = runtime.build(settings, stores, clock, device_key)
-        try:
-            await _run(settings, meter, notifier)
-        finally:
-            meter.close()
-    finally:
-        clock.close()
+        meter = await runtime.build(settings, stores, clock, device_key, board=board)
+        opened.push_async_callback(meter.close)
+        await _run(settings, meter, notifier)
 
 
 async def _run(settings: config.Config, meter: runtime.Meter, notifier: Notifier) -> None:

@@ -188,3 +188,7 @@ class CommunicationUnit(LinkPort, DatagramPort, Protocol):
     def counters(self) -> dict[str, int]:
         """What the link counted since start: frames, drops, restarts."""
         ...
+
+    async def close(self) -> None:
+        """Let go of the unit for good; harmless twice."""
+        ...

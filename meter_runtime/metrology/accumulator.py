@@ -38,9 +38,9 @@ def _nothing() -> int | None:
 class Accumulator:
     """The registers of one meter with the metering unit ``serial``.
 
-    ``resume`` is the last checkpoint, ``newest`` tells the newest half-hour that has a value, and
-    ``previous_serial`` names the unit before this one. On a one-way unit reverse energy stays 0 and
-    only forward energy counts.
+    A ``forgetful`` unit counts from zero after each pause. ``resume`` is the last checkpoint,
+    ``newest`` tells the newest half-hour that has a value, and ``previous_serial`` names
+    the unit before this one. On a one-way unit reverse energy stays 0 and only forward counts.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Accumulator:
         serial: str,
         *,
         two_way: bool,
+        forgetful: bool = False,
         resume: Checkpoint | None = None,
         newest: Callable[[], int | None] = _nothing,
         previous_serial: str | None = None,
@@ -56,7 +57,7 @@ class Accumulator:
         self._mark = unit_mark(serial)
         self._two_way = two_way
         same = resume is not None and resume.unit == self._mark
-        self._counter = Counter(resume if same else None)
+        self._counter = Counter(resume if same else None, forgetful=forgetful)
         self._boundaries = Boundaries(None if resume is None else resume.wall, newest)
         self._replaced: UnitReplaced | None = None
         if resume is not None and not same:
@@ -72,6 +73,10 @@ class Accumulator:
     def reverse_mwh(self) -> int | None:
         """Energy given to the grid; None before the first reading that is believed."""
         return self._counter.registers[1] if self._live else None
+
+    def paused(self, *, forgetful: bool) -> None:
+        """The unit was out of its slot, or its driver was started again."""
+        self._counter.paused(forgetful=forgetful)
 
     def checkpoint(self, wall: float | None) -> Checkpoint | None:
         """What to keep for the next start; None before the first reading that is believed.

@@ -58,20 +58,26 @@ class _Doubtful:
 class Counter:
     """Forward and reverse registers in mWh; they never decrease.
 
-    ``resume`` is the last checkpoint of this same unit, if there is one.
+    ``resume`` is the last checkpoint of this same unit, if there is one. A ``forgetful`` unit
+    counts from zero after each pause: that is its nature, and no alarm.
     """
 
-    def __init__(self, resume: Checkpoint | None) -> None:
+    def __init__(self, resume: Checkpoint | None, *, forgetful: bool = False) -> None:
         self.registers: Registers = (0, 0)
         self.unit: Registers | None = None
         """The unit's registers at the last believed reading."""
         if resume is not None:
             self.registers = resume.forward_mwh, resume.reverse_mwh
             self.unit = resume.unit_forward_mwh, resume.unit_reverse_mwh
+        self._may_begin_anew = forgetful
         self._left_at = resume.wall if resume is not None else None
         self._believed_at: float | None = None
         self._doubtful: list[_Doubtful] = []
         self._alarmed = False
+
+    def paused(self, *, forgetful: bool) -> None:
+        """The unit was out of its slot, or its driver was started again."""
+        self._may_begin_anew = forgetful
 
     def count(self, reading: Registers, now: Moment, effects: list[Effect]) -> bool:
         """Move the registers by what the unit gained; False when the reading is not believed."""
@@ -82,6 +88,8 @@ class Counter:
             self.registers = reading
         elif _follows(base, reading, self._elapsed(now)):
             self._gain(base, reading)
+        elif self._may_begin_anew and _follows((0, 0), reading, self._elapsed(now)):
+            self._gain((0, 0), reading)
         else:
             start = self._insists(reading, now.monotonic)
             if start is None:
@@ -92,6 +100,7 @@ class Counter:
                 effects.append(UnitRestarted(*start))
             self._gain(start, reading)
         self.unit = reading
+        self._may_begin_anew = False
         self._believed_at = now.monotonic
         self._doubtful.clear()
         self._alarmed = False

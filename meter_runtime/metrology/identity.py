@@ -6,7 +6,7 @@ The version changes with this package alone, whatever else the program gains.
 import hashlib
 from pathlib import Path
 
-VERSION = "2.0.0"
+VERSION = "2.1.0"
 
 
 def fingerprint() -> str:

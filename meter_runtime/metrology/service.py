@@ -80,21 +80,11 @@ class MeteringService:
         *,
         fine: Sequence[Ring] = (),
     ) -> None:
-        nameplate = unit.nameplate
-        for each in (ring, *fine):
-            if each.serial != nameplate.serial:
-                raise ValueError(f"the ring is of unit {each.serial}, not of {nameplate.serial}")
         self._unit = unit
         self._clock = clock
         self._bus = bus
-        self._recorder = Recorder(ring, registers, bus, fine)
-        self._accumulator = Accumulator(
-            nameplate.serial,
-            two_way=nameplate.two_way,
-            resume=resume(ring, registers),
-            newest=self._recorder.newest,
-            previous_serial=ring.previous_serial,
-        )
+        self._registers = registers
+        self._recorder, self._accumulator = self._opened(unit, ring, fine)
         self._sample: Sample | None = None
         self._sampled_at = 0.0
         self._saved_at = -math.inf
@@ -106,6 +96,50 @@ class MeteringService:
         self._unheld.set()
         self.read_failures = 0
         """Readings the unit did not give."""
+
+    def _opened(
+        self, unit: MeteringUnit, ring: Ring, fine: Sequence[Ring]
+    ) -> tuple[Recorder, Accumulator]:
+        nameplate = unit.nameplate
+        for each in (ring, *fine):
+            if each.serial != nameplate.serial:
+                raise ValueError(f"the ring is of unit {each.serial}, not of {nameplate.serial}")
+        recorder = Recorder(ring, self._registers, self._bus, fine)
+        accumulator = Accumulator(
+            nameplate.serial,
+            two_way=nameplate.two_way,
+            forgetful=not unit.keeps_registers,
+            resume=resume(ring, self._registers),
+            newest=recorder.newest,
+            previous_serial=ring.previous_serial,
+        )
+        return recorder, accumulator
+
+    def refit(self, unit: MeteringUnit) -> None:
+        """The same unit again, by another driver or after a rest: the registers go on."""
+        if unit.nameplate.serial != self.ring.serial:
+            raise ValueError("another unit has another history: see replace_unit")
+        self._unit = unit
+        self._accumulator.paused(forgetful=not unit.keeps_registers)
+
+    def replace_unit(self, unit: MeteringUnit, ring: Ring, fine: Sequence[Ring] = ()) -> None:
+        """Another unit is in the slot; ``ring`` and ``fine`` were opened anew with its serial.
+
+        The old unit's last values must have been stored by :meth:`close` before.
+        """
+        version = self._recorder.version
+        self._recorder, self._accumulator = self._opened(unit, ring, fine)
+        # What was derived from the old unit's history must not outlive it.
+        self._recorder.version = version + 1
+        self._unit = unit
+        self._sample = None
+        self._saved_at = self._tried_at = -math.inf
+        self._saved_mwh = 0
+
+    @property
+    def unit(self) -> MeteringUnit:
+        """Whom it reads."""
+        return self._unit
 
     @property
     def ring(self) -> Ring:
@@ -188,10 +222,11 @@ class MeteringService:
         """Read the unit once and act on what it says; never raises for the unit or a medium."""
         # Taken before the reading: it then holds at this moment or later, never earlier.
         now = Moment(self._clock.monotonic(), self._clock.wall(), self._clock.trust)
+        unit = self._unit
         try:
             # Real time on purpose: a hung driver hangs in it, whatever the clock is told.
             async with asyncio.timeout(READ_BOUND_S):
-                sample = await self._unit.read()
+                sample = await unit.read()
         except UnitFailure as error:
             self._miss(str(error))
         except TimeoutError:
@@ -200,7 +235,8 @@ class MeteringService:
             log.debug("the metering unit's driver failed", exc_info=True)
             self._miss(f"the metering unit's driver failed: {type(error).__name__}")
         else:
-            self._take(sample, now)
+            if unit is self._unit:  # what a unit says after it was replaced is not the new one's
+                self._take(sample, now)
         self._retry()
 
     @contextmanager

@@ -16,7 +16,10 @@ from meter_runtime.storage.media import FILE_WRITE_UNIT, FileMedia, Media, Slice
 from meter_runtime.storage.migration import migrate_registers, migrate_ring
 from meter_runtime.storage.registers import RegisterStore
 from meter_runtime.storage.ring import FINE_DEPTHS, LOAD_PROFILE_DEPTH, Ring
+from meter_runtime.storage.switch_state import SwitchStateStore
+from meter_runtime.storage.unit_memory import UnitMemory
 from meter_runtime.storage.vault import Vault
+from meter_runtime.storage.voltage_log import VOLTAGE_LOG_DEPTH, VoltageLog
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +29,9 @@ FINE_FILES = {60: "one-minute.ring", 300: "five-minute.ring"}
 """By interval, s."""
 JOURNAL_FILE = "journal.log"
 VAULT_FILE = "vault.bin"
+UNITS_FILE = "units.twin"
+SWITCH_FILE = "switch.twin"
+VOLTAGE_FILE = "voltage.log"
 
 FRAM_RING_SIZE = Ring.size_for(LOAD_PROFILE_DEPTH, FramMedia.write_unit)
 """The load profile begins at 0."""
@@ -49,6 +55,9 @@ class Stores:
     fine: tuple[Media, ...]
     journal: Media
     vault: Media
+    units: Media
+    switch: Media
+    voltage: Media
     _opened: contextlib.ExitStack = field(repr=False)
     closed: bool = False
 
@@ -111,7 +120,22 @@ def _with_the_rest(
         opened, state_dir / JOURNAL_FILE, Journal.size_for(JOURNAL_DEPTH, FILE_WRITE_UNIT)
     )
     vault = _open_file(opened, state_dir / VAULT_FILE, Vault.size_for(FILE_WRITE_UNIT))
-    return Stores(ring, registers, fine_media, journal, vault, opened.pop_all())
+    units = _open_file(opened, state_dir / UNITS_FILE, UnitMemory.size_for(FILE_WRITE_UNIT))
+    switch = _open_file(opened, state_dir / SWITCH_FILE, SwitchStateStore.size_for(FILE_WRITE_UNIT))
+    voltage = _open_file(
+        opened, state_dir / VOLTAGE_FILE, VoltageLog.size_for(VOLTAGE_LOG_DEPTH, FILE_WRITE_UNIT)
+    )
+    return Stores(
+        ring=ring,
+        registers=registers,
+        fine=fine_media,
+        journal=journal,
+        vault=vault,
+        units=units,
+        switch=switch,
+        voltage=voltage,
+        _opened=opened.pop_all(),
+    )
 
 
 def _open_file(opened: contextlib.ExitStack, path: Path, size: int) -> FileMedia:

@@ -4,7 +4,9 @@ A driver says what the chip says. Registers, boundaries and history are not its 
 """
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
 from typing import Protocol
 
 
@@ -24,12 +26,35 @@ class Wiring(enum.Enum):
     THREE_PHASE_THREE_WIRE = "3P3W"
 
 
+class BRouteMedium(enum.Enum):
+    """What a communication unit reaches the home by."""
+
+    RADIO = "920MHz"
+    PLC = "PLC"
+
+
+class ARouteBearer(enum.Enum):
+    """What a communication unit reaches the utility by: the kind of site it is made for."""
+
+    RF = "RF"
+    """Wireless multi-hop: detached houses."""
+    PLC = "PLC"
+    """Power line: large multi-dwelling buildings."""
+
+
+class OptionalFunction(enum.Enum):
+    """What an optional unit does."""
+
+    SWITCHING = "switching"
+    VOLTAGE = "voltage"
+
+
 @dataclass(frozen=True, slots=True)
 class Nameplate:
-    """What is printed on a unit.
+    """What is printed on a unit, and written into its ID EEPROM.
 
     ``serial`` is at most 12 ASCII characters: the metering unit's is served to the home as
-    EPC 0x8D. ``capacity_a`` is the rated current (5, 30, 60 or 120 A).
+    EPC 0x8D. ``driver`` names who speaks with it, "" where the model tells.
     """
 
     kind: UnitKind
@@ -38,10 +63,25 @@ class Nameplate:
     maker: str = ""
     hw_version: str = ""
     fw_version: str = ""
+    driver: str = ""
     wiring: Wiring | None = None
+    """Of a metering or switching unit."""
     capacity_a: int | None = None
+    """Rated current: metering 5, 30, 60 or 120 A, switching 60 or 120 A."""
     two_way: bool = True
+    """Of a metering or communication unit."""
     broute: bool = True
+    """Of a metering unit: it has what the B-route serves."""
+    broute_medium: BRouteMedium | None = None
+    """Of a communication unit; None without a B-route."""
+    aroute: ARouteBearer | None = None
+    """Of a communication unit."""
+    function: OptionalFunction | None = None
+    """Of an optional unit."""
+    certified_until: date | None = None
+    """Of a metering unit: the last day of its certification."""
+    calibration: Mapping[str, int] = field(default_factory=dict)
+    """What the driver needs to know of this very unit, by the driver's names; signed 32 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,4 +140,70 @@ class MeteringUnit(Protocol):
 
     async def self_test(self) -> list[str]:
         """Findings of the unit's self-test, empty when it is well."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the unit; harmless twice."""
+        ...
+
+
+class SwitchPosition(enum.Enum):
+    """Where a switching unit's contacts are, by its feedback."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    BETWEEN = "between"
+    """Neither: it moves, or it is stuck."""
+    UNKNOWN = "unknown"
+
+
+class SwitchingUnit(Protocol):
+    """A switching unit: a latching switch between the meter and the house.
+
+    Every method raises :class:`UnitFailure`. When and whether to switch is not its business.
+    """
+
+    @property
+    def nameplate(self) -> Nameplate: ...
+
+    async def open_contacts(self) -> None:
+        """Drive the contacts apart; returns when the drive is over, whatever came of it."""
+        ...
+
+    async def close_contacts(self) -> None:
+        """Drive the contacts together; returns when the drive is over."""
+        ...
+
+    async def position(self) -> SwitchPosition: ...
+
+    async def self_test(self) -> list[str]: ...
+
+    async def close(self) -> None:
+        """Let go of the unit; it stays where it is. Harmless twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class VoltageSample:
+    """RMS voltages in mV; None where the unit has no such line."""
+
+    r_n_mv: int | None
+    t_n_mv: int | None
+    r_t_mv: int | None
+
+
+class VoltageUnit(Protocol):
+    """A voltage unit."""
+
+    @property
+    def nameplate(self) -> Nameplate: ...
+
+    async def read(self) -> VoltageSample:
+        """The voltages now; raises :class:`UnitFailure`, within a second."""
+        ...
+
+    async def self_test(self) -> list[str]: ...
+
+    async def close(self) -> None:
+        """Let go of the unit; harmless twice."""
         ...

@@ -1,6 +1,7 @@
 """The bench clock: it runs by itself, jumps in order, and its wall can be moved alone."""
 
 import asyncio
+import math
 from typing import Any
 
 import pytest
@@ -343,3 +344,24 @@ def test_any_split_of_an_advance_fires_the_same_timers(delays: list[int], parts:
         assert fired == sorted(d for d in delays if base + d <= clock.monotonic())
 
     asyncio.run(scenario())
+
+
+async def test_timers_on_each_second_hide_no_minute() -> None:
+    clock = BenchClock(1_795_338_780.123)
+    visited: list[float] = []
+
+    async def each_second(takes_s: float) -> None:
+        while True:
+            await sleep_until(clock, clock.monotonic() + takes_s)
+            wall = clock.wall()
+            await sleep_until(clock, clock.monotonic() + math.floor(wall) + 1 - wall)
+
+    async def visit() -> None:
+        visited.append(clock.wall())
+
+    # What each takes puts the others' next second off by a rounding of the wall clock.
+    ticking = [asyncio.create_task(each_second(takes_s)) for takes_s in (0.0, 0.0013, 0.0029)]
+    await clock.advance(1200, visit)
+    for task in ticking:
+        task.cancel()
+    assert sum(wall % 60 == 0 for wall in visited) == 20

@@ -8,13 +8,14 @@ import pytest
 from meter_runtime import config as cfg
 from meter_runtime import report, runtime
 from meter_runtime.bench.clock import BenchClock
-from meter_runtime.bench.household import metering_unit
 from meter_runtime.bench.laboratory import DEVICE_KEY, Bench
 from meter_runtime.bench.options import BenchOptions
 from meter_runtime.broute.credentials import BRouteCredentials
 from meter_runtime.clock import first_slot_of, jst_day
 from meter_runtime.comm.contracts import LinkCredentials
 from meter_runtime.secret import Secret
+from meter_runtime.units.board_profiles import GENERIC, load_profile
+from meter_runtime.units.real_board import RealBoard
 
 from .conftest import Home
 from .terminal import Terminal
@@ -86,18 +87,23 @@ async def test_under_another_device_key_the_meter_measures_and_serves_nobody(
     settings = cfg.Config(
         meter=cfg.Meter(id="M-1"),
         storage=cfg.Storage(state_dir=state),
+        units=cfg.Units(
+            metering=cfg.MeteringUnit(driver="simulated"),
+            communication=cfg.CommunicationUnit(port="serial:/dev/null"),
+        ),
         broute=cfg.BRoute(id="0" * 32, password=Secret(EDITED)),
     )
-    for key, serves in ((DEVICE_KEY, True), (bytes(32), False), (DEVICE_KEY, True)):
-        clock = BenchClock(1_800_000_000.0)
+    lives = ((DEVICE_KEY, True), (bytes(32), False), (DEVICE_KEY, True))
+    for day, (key, serves) in enumerate(lives):
+        clock = BenchClock(1_800_000_000.0 + 86_400 * day)
         stores = runtime.open_stores(settings)
-        unit = metering_unit(BenchOptions(), clock, state)
-        meter = runtime.build(settings, stores, clock, key, metering_unit=unit)
+        board = RealBoard(load_profile(GENERIC))
+        meter = await runtime.build(settings, stores, clock, key, board=board)
         await meter.metering.poll()
         assert meter.metering.forward_mwh
         assert (meter.broute is not None) is serves
         troubles = report.status(meter)["storage"]["troubles"]
         assert troubles == ([] if serves else ["the stored credentials cannot be used"])
-        meter.close()
+        await meter.close()
     assert "sealed under another device key" in caplog.text
     assert EDITED not in caplog.text

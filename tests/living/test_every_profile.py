@@ -104,7 +104,7 @@ def held(bench: Bench) -> dict[str, Any]:
             [row.forward_dwh // 1000 for row in yesterday if row is not None],
             [row.reverse_dwh // 1000 for row in yesterday if row is not None],
         ],
-        "serial": bench.meter.metering_unit.nameplate.serial,
+        "serial": bench.meter.metering.unit.nameplate.serial,
         "working": True,
     }
 

@@ -122,7 +122,7 @@ async def test_an_imported_history_is_served_and_goes_on(state: Path, tmp_path: 
 
     for _ in range(2):
         async with Bench(options(state)) as bench, Home(bench).joined() as home:
-            assert bench.meter.metering_unit.nameplate.serial == "REAL0007"
+            assert bench.meter.metering.unit.nameplate.serial == "REAL0007"
             assert (await home.get("serial_number")).rstrip("\0") == "REAL0007"
             there = {r.slot: (r.forward_dwh, r.reverse_dwh) for r in stored(bench)}
             assert {slot: there[slot] for slot in expected} == expected

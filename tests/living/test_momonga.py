@@ -104,7 +104,7 @@ async def test_clock_identity_and_maps_are_the_meters(bench: Bench, home: Home) 
     assert minutes % 1440 in (0, 1)
     assert read_date in (now.date(), (now + timedelta(minutes=1)).date())
     serial = (await home.get("serial_number")).rstrip("\0")
-    assert serial == bench.meter.metering_unit.nameplate.serial
+    assert serial == bench.meter.metering.unit.nameplate.serial
     assert await home.get("standard_version") == "F.0"
     assert await home.get("operation_status") is True
     assert await home.get("fault_status") is False

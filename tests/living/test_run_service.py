@@ -54,6 +54,8 @@ def configured(folder: Path, name: str = "meter", **changes: str) -> Path:
         rtc = "none"
         [control]
         path = "{values["control"]}"
+        [units.metering]
+        driver = "simulated"
         [units.metering.options]
         power_w = {POWER_W}
         [units.communication]

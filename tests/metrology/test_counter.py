@@ -275,3 +275,27 @@ async def test_where_a_unit_went_on_from_outlives_a_cut_at_once() -> None:
     assert before is not None
     assert after is not None
     assert after > before
+
+
+def test_a_forgetful_unit_that_counts_from_zero_after_a_pause_raises_no_alarm() -> None:
+    kept = Checkpoint(5_000_000, 0, 700_000, 0, unit_mark("A1"), LEFT_AT)
+    counter = Counter(kept, forgetful=True)
+    effects: list[Effect] = []
+    assert counter.count((40, 0), Moment(3.0, LEFT_AT + 3.0, Trust.SYNCED), effects)
+    assert counter.registers == (5_000_040, 0)
+    assert counter.count((90, 0), Moment(4.0, LEFT_AT + 4.0, Trust.SYNCED), effects)
+    assert counter.registers == (5_000_090, 0)
+    assert effects == []
+    # Without a pause it is a reading that fell back, like any other's.
+    assert not counter.count((10, 0), Moment(5.0, LEFT_AT + 5.0, Trust.SYNCED), effects)
+    assert [type(effect) for effect in effects] == [ReadingFellBack]
+    counter.paused(forgetful=True)
+    assert counter.count((15, 0), Moment(6.0, LEFT_AT + 6.0, Trust.SYNCED), effects)
+    assert counter.registers == (5_000_105, 0)
+
+
+def test_a_forgetful_unit_that_was_not_without_power_counts_on() -> None:
+    kept = Checkpoint(5_000_000, 0, 700_000, 0, unit_mark("A1"), LEFT_AT)
+    counter = Counter(kept, forgetful=True)
+    assert counter.count((700_200, 0), Moment(3.0, LEFT_AT + 3.0, Trust.SYNCED), [])
+    assert counter.registers == (5_000_200, 0)

@@ -90,6 +90,9 @@ class Chip:
     async def self_test(self) -> list[str]:
         return []
 
+    async def close(self) -> None:
+        """Nothing is held open."""
+
 
 @dataclass(frozen=True, slots=True)
 class Restart:

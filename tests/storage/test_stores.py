@@ -30,6 +30,9 @@ FILES = {
     "five-minute.ring",
     "journal.log",
     "vault.bin",
+    "units.twin",
+    "switch.twin",
+    "voltage.log",
 }
 
 

@@ -3,7 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from meter_runtime.bench.faults import air, application, clock, meter, modules, session, values
+from meter_runtime.bench.faults import (
+    air,
+    application,
+    clock,
+    meter,
+    modules,
+    session,
+    units,
+    values,
+)
 from meter_runtime.bench.faults.fault import Fault
 from meter_runtime.errors import UsageError, nearest
 
@@ -15,6 +24,7 @@ GROUPS: Mapping[str, tuple[Fault, ...]] = {
     "values": values.FAULTS,
     "clock": clock.FAULTS,
     "meter": meter.FAULTS,
+    "units": units.FAULTS,
 }
 
 CATALOGUE: Mapping[str, Fault] = {

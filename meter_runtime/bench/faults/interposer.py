@@ -83,6 +83,9 @@ class _Unit:
     async def stop(self) -> None:
         await self._unit.stop()
 
+    async def close(self) -> None:
+        await self._unit.close()
+
     async def set_credentials(self, credentials: LinkCredentials) -> None:
         await self._unit.set_credentials(credentials)
 

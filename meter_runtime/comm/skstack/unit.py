@@ -24,12 +24,13 @@ from meter_runtime.comm.skstack.dialects import DIALECTS, Dialect
 from meter_runtime.comm.skstack.driver import LOOK_EVERY_S, MeterDriver, Phase
 from meter_runtime.comm.skstack.modules import PRODUCTS, Product
 from meter_runtime.comm.skstack.outbox import SendDone
+from meter_runtime.comm.skstack.probe import detect
 from meter_runtime.comm.skstack.session import Received
 from meter_runtime.comm.skstack.trace import MaskedLines, mask_octets
 from meter_runtime.errors import MeterError, UsageError
 from meter_runtime.system_clock import SystemClock
 from meter_runtime.units.contracts import Nameplate, UnitKind
-from meter_runtime.units.drivers import DriverContext
+from meter_runtime.units.drivers import Driver, DriverContext
 
 log = logging.getLogger(__name__)
 
@@ -147,6 +148,10 @@ class SkstackUnit:
         await asyncio.gather(task, return_exceptions=True)
         self._driver.port_lost("stopped", self._now())
         self._pass_on()
+
+    async def close(self) -> None:
+        """As :meth:`stop`; harmless twice."""
+        await self.stop()
 
     async def set_credentials(self, credentials: LinkCredentials) -> None:
         """Drop the session and admit only holders of the new credentials."""
@@ -288,15 +293,18 @@ _OPTIONS = ("port", "profile", "dialect", "lifetime_s", "look_every_s")
 def driver(context: DriverContext) -> SkstackUnit:
     """The driver ``skstack``.
 
-    ``port`` is a URI. ``profile`` names the product and ``dialect`` ("SE" or "DSE") its firmware;
-    without either the module tells what it speaks. ``lifetime_s`` is the session's life,
-    ``look_every_s`` (at least 0.1) after how much silence the module is asked whether it lives.
+    ``port`` is a URI, by default the slot's UART. ``profile`` names the product and ``dialect``
+    ("SE" or "DSE") its firmware; without either the module tells what it speaks. ``lifetime_s`` is
+    the session's life, ``look_every_s`` (at least 0.1) after how much silence the module is asked
+    whether it lives.
     """
     options = context.options
     for key in options:
         if key not in _OPTIONS:
             raise UsageError(f"the skstack driver has no option {key!r}; {_near(key, _OPTIONS)}")
     uri = options.get("port")
+    if uri is None and context.wires is not None:
+        uri = context.wires.uart()
     if not isinstance(uri, str):
         raise UsageError("the skstack driver needs a port, for example serial:/dev/ttyUSB0")
     parse_port(uri)
@@ -331,3 +339,10 @@ def _near(given: str, known: Iterable[str]) -> str:
     names = list(known)
     near = difflib.get_close_matches(given, names, n=1)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+
+
+async def _build(context: DriverContext) -> SkstackUnit:
+    return driver(context)
+
+
+DRIVER = Driver(build=_build, detect=detect)

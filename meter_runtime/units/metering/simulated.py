@@ -20,7 +20,7 @@ from meter_runtime.units.contracts import (
     UnitSnapshot,
     Wiring,
 )
-from meter_runtime.units.drivers import DriverContext
+from meter_runtime.units.drivers import Driver, DriverContext
 
 MWS_PER_MWH = 3600
 
@@ -109,6 +109,9 @@ class SimulatedMeteringUnit:
 
     async def self_test(self) -> list[str]:
         return [] if self.failure is None else [self.failure]
+
+    async def close(self) -> None:
+        """Nothing is held open."""
 
     def snapshot(self) -> str:
         """What the unit remembers without power, as JSON; see :meth:`restore`."""
@@ -248,3 +251,10 @@ def driver(context: DriverContext) -> SimulatedMeteringUnit:
         start_forward_mwh=forward // MWS_PER_MWH,
         start_reverse_mwh=reverse // MWS_PER_MWH,
     )
+
+
+async def _build(context: DriverContext) -> SimulatedMeteringUnit:
+    return driver(context)
+
+
+DRIVER = Driver(build=_build)

@@ -1,0 +1,306 @@
+"""Puts plugged-in units to work, and leaves undone what their combination does not allow.
+
+The :class:`~meter_runtime.units.keeper.Keeper` says what is in the slots; here it becomes metering
+and B-route. Replacing a communication or an optional unit does not touch metering. Another metering
+unit begins a new history; what the old one counted stays on the medium and is not served any more.
+"""
+
+import logging
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date
+
+from meter_runtime.broute.assembly import Interposition, assemble, shown_settings
+from meter_runtime.broute.credential_store import CredentialStore
+from meter_runtime.broute.credentials import BRouteCredentials
+from meter_runtime.broute.echonet.data import MeterSettings
+from meter_runtime.broute.service import BRouteService
+from meter_runtime.clock import HALF_HOUR_S, Clock, Trust, jst_day
+from meter_runtime.comm.contracts import CommunicationUnit
+from meter_runtime.config import Config, Switching
+from meter_runtime.errors import MeterError
+from meter_runtime.events import EventBus
+from meter_runtime.functions.limiter import Limiter, LimiterPolicy, limited_current_a
+from meter_runtime.functions.switching import SwitchingService
+from meter_runtime.functions.voltage import VoltageService
+from meter_runtime.metrology.service import MeteringService
+from meter_runtime.storage.media import Media
+from meter_runtime.storage.registers import RegisterStore
+from meter_runtime.storage.ring import FINE_DEPTHS, GENERATIONS, LOAD_PROFILE_DEPTH, Ring
+from meter_runtime.storage.stores import Stores
+from meter_runtime.storage.switch_state import SwitchStateStore
+from meter_runtime.storage.unit_memory import UnitMemory
+from meter_runtime.storage.voltage_log import VoltageLog
+from meter_runtime.supervisor import Supervisor
+from meter_runtime.units import catalogue
+from meter_runtime.units.catalogue import Cover
+from meter_runtime.units.combination import (
+    Contract,
+    Fitted,
+    FittedUnit,
+    Service,
+    Site,
+    check,
+    service_of,
+)
+from meter_runtime.units.contracts import (
+    BRouteMedium,
+    MeteringUnit,
+    OptionalFunction,
+    UnitFailure,
+    UnitKind,
+)
+from meter_runtime.units.findings import Finding
+from meter_runtime.units.keeper import Slot, SlotState
+from meter_runtime.units.vacant import NOBODY, VacantSlot
+
+log = logging.getLogger(__name__)
+
+BROUTE_PART = "B-route"
+
+
+class Crew:
+    """Who works with the units of one meter."""
+
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        stores: Stores,
+        supervisor: Supervisor,
+        credentials: CredentialStore | None,
+        *,
+        interpose: Interposition,
+        bus: EventBus,
+        rng: random.Random,
+    ) -> None:
+        self.broute: BRouteService | None = None
+        self.findings: tuple[Finding, ...] = ()
+        self.service: Service = service_of(())
+        self._config = config
+        self._clock = clock
+        self._stores = stores
+        self._supervisor = supervisor
+        self._credentials = credentials
+        self._interpose = interpose
+        self._bus = bus
+        self._rng = rng
+        self._memory = UnitMemory(stores.units)
+        self._communication: CommunicationUnit | None = None
+        self._communication_serial = ""
+        """As its nameplate says; a bare module only tells its address, and that once it is up."""
+        self._reviewed = False
+        vacant = VacantSlot(Ring.serial_on(stores.ring) or NOBODY)
+        ring, fine = self._rings(vacant.nameplate.serial)
+        self.metering = MeteringService(
+            vacant, clock, ring, RegisterStore(stores.registers), bus, fine=fine
+        )
+        self.switching = SwitchingService(
+            None,
+            clock,
+            bus,
+            SwitchStateStore(stores.switch),
+            permitted=self._why_not_open,
+            min_interval_s=config.switching.min_interval_s,
+            limiter=_limiter(config.switching),
+            current_a=self._current_a,
+        )
+        self.voltage = VoltageService(None, clock, bus, VoltageLog.open(stores.voltage))
+        for name, part in (
+            ("metering", self.metering.run),
+            ("switching", self.switching.run),
+            ("voltage", self.voltage.run),
+        ):
+            supervisor.add(name, part)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """While the clock is moved by hand: nobody reads a unit but by :meth:`poll`."""
+        with self.metering.held(), self.switching.held(), self.voltage.held():
+            yield
+
+    async def poll(self, stands_for_s: int = 1) -> None:
+        """Read every unit once; a reading stands for so many seconds."""
+        await self.metering.poll()
+        await self.switching.poll()
+        await self.voltage.poll(stands_for_s)
+
+    async def fit(self, slot: Slot) -> None:
+        """Metering begins at once; the rest waits for the review of the combination."""
+        self._reviewed = False
+        match slot.profile.kind:
+            case UnitKind.METERING:
+                await self._fit_metering(slot.unit)
+            case UnitKind.COMMUNICATION:
+                self._communication = slot.unit
+                plate = slot.nameplate
+                self._communication_serial = "" if plate is None else plate.serial
+            case UnitKind.OPTIONAL if _function_of(slot) is OptionalFunction.SWITCHING:
+                self.switching.fit(slot.unit)
+            case UnitKind.OPTIONAL:
+                self.voltage.fit(slot.unit)
+
+    async def remove(self, slot: Slot) -> None:
+        match slot.profile.kind:
+            case UnitKind.METERING:
+                self.metering.refit(VacantSlot(nameplate=self.metering.unit.nameplate))
+            case UnitKind.COMMUNICATION:
+                await self._end_broute()
+                self._communication = None
+            case UnitKind.OPTIONAL:
+                self.switching.removed()
+                self.voltage.removed()
+
+    async def review(self, slots: Mapping[str, Slot]) -> None:
+        """Hold what is plugged in against catalogue and contract; begin or end what follows."""
+        findings = check(self._fitted(slots), self._contract(), catalogue.shipped(), self._today())
+        for finding in findings:
+            if finding not in self.findings:
+                level = logging.WARNING if finding.disables else logging.INFO
+                log.log(level, "%s: %s", finding.code, finding.text())
+        self.findings, self.service = findings, service_of(findings)
+        self._reviewed = True
+        await self._settle_broute()
+
+    async def credentials_changed(self, credentials: BRouteCredentials) -> None:
+        """They were stored: the home joins anew, by the unit that is plugged in now."""
+        self._remember_communication_unit()
+        if self.broute is None:
+            await self._settle_broute()
+        else:
+            await self.broute.set_credentials(credentials)
+
+    def _why_not_open(self) -> str | None:
+        """Why the supply must not be interrupted; closing is always allowed."""
+        if not self._reviewed:
+            return "its combination with the other units has not been checked yet"
+        if self.service.switching:
+            return None
+        codes = [finding.code for finding in self.findings if finding.disables]
+        return f"{', '.join(codes)}: see 'meter-runtime status'"
+
+    def _current_a(self) -> float | None:
+        return limited_current_a(self.metering.current_r_ma, self.metering.current_t_ma)
+
+    async def _fit_metering(self, unit: MeteringUnit) -> None:
+        """Read at once: a unit silent from the start would go on the silence before it, untold."""
+        serial = unit.nameplate.serial
+        if serial == self.metering.ring.serial:
+            self.metering.refit(unit)
+        else:
+            self.metering.close()
+            ring, fine = self._rings(serial)
+            self.metering.replace_unit(unit, ring, fine)
+        failures = self.metering.read_failures
+        await self.metering.poll()
+        if self.metering.read_failures != failures:
+            self.metering.refit(VacantSlot(nameplate=unit.nameplate))
+            raise UnitFailure(f"metering unit {unit.nameplate.serial} gives no first reading")
+        if self.broute is not None:
+            self.broute.show(self._shown())
+
+    def _rings(self, serial: str) -> tuple[Ring, list[Ring]]:
+        """The load profile and the fine rings, with this unit's history."""
+
+        def opened(media: Media, interval_s: int, depth: int) -> Ring:
+            # However wrong the clock is, the meter starts.
+            slot = min(int(self._clock.wall() // interval_s), depth * GENERATIONS - 1)
+            return Ring.open(media, interval_s, depth, serial, slot)
+
+        ring = opened(self._stores.ring, HALF_HOUR_S, LOAD_PROFILE_DEPTH)
+        fine = zip(self._stores.fine, FINE_DEPTHS.items(), strict=False)
+        return ring, [opened(media, interval_s, depth) for media, (interval_s, depth) in fine]
+
+    def _fitted(self, slots: Mapping[str, Slot]) -> Fitted:
+        units = []
+        for slot in slots.values():
+            kind, finding = slot.profile.kind, slot.finding
+            if slot.unit is not None:
+                units.append(FittedUnit(kind, slot.nameplate, troubles=slot.troubles))
+            elif slot.state is SlotState.ABNORMAL:
+                codes = () if finding is None else finding.codes
+                units.append(FittedUnit(kind, None, slot.reason, codes))
+        previous = self.metering.ring.previous_serial
+        former = {UnitKind.COMMUNICATION: self._memory.communication_serial}
+        if previous is not None and previous != NOBODY:
+            former[UnitKind.METERING] = previous
+        return Fitted(tuple(units), Cover(self._config.units.cover), former)
+
+    def _contract(self) -> Contract | None:
+        said = self._config.contract
+        if said is None:
+            return None
+        return Contract(
+            said.renewables,
+            said.broute,
+            said.switching,
+            said.capacity_a,
+            None if said.medium is None else BRouteMedium(said.medium),
+            None if said.site is None else Site(said.site),
+        )
+
+    def _today(self) -> date:
+        """Without a clock nothing has expired."""
+        unset = self._clock.trust is Trust.UNSET
+        return date.min if unset else jst_day(self._clock.wall())
+
+    def _shown(self) -> MeterSettings:
+        said, plate = self._config.broute, self.metering.unit.nameplate
+        return self._interpose.settings(shown_settings(said, plate, reverse=self.service.reverse))
+
+    def _customer(self) -> BRouteCredentials | None:
+        record = None if self._credentials is None else self._credentials.current()
+        return None if record is None else record.credentials
+
+    async def _settle_broute(self) -> None:
+        """Serve the home if there is one, a unit to reach it by, and nothing against it."""
+        customer, unit = self._customer(), self._communication
+        if customer is None or unit is None or not self.service.broute:
+            await self._end_broute()
+            return
+        if self.broute is not None:
+            self.broute.show(self._shown())
+            return
+        self.broute = assemble(
+            self._config.broute,
+            unit,
+            self.metering,
+            customer,
+            self._clock,
+            settings=self._shown(),
+            interpose=self._interpose,
+            bus=self._bus,
+            rng=self._rng,
+        )
+        self._supervisor.add(BROUTE_PART, self.broute.run)
+        if not self._memory.communication_serial:
+            self._remember_communication_unit()
+
+    async def _end_broute(self) -> None:
+        if self.broute is not None:
+            self.broute = None
+            await self._supervisor.drop(BROUTE_PART)
+
+    def _remember_communication_unit(self) -> None:
+        if self._communication is None or not self._communication_serial:
+            return
+        try:
+            self._memory.remember(self._communication_serial)
+        except MeterError as failure:
+            log.error("%s; a replaced communication unit will not be noticed", failure)
+
+
+def _limiter(said: Switching) -> Limiter | None:
+    if said.limit_a is None:
+        return None
+    return Limiter(LimiterPolicy(said.limit_a, said.limit_hold_s))
+
+
+def _function_of(slot: Slot) -> OptionalFunction:
+    """What an optional unit does, by its nameplate or by what it can do."""
+    plate = slot.nameplate
+    if plate is not None and plate.function is not None:
+        return plate.function
+    switches = hasattr(slot.unit, "open_contacts")
+    return OptionalFunction.SWITCHING if switches else OptionalFunction.VOLTAGE
