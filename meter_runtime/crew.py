@@ -9,6 +9,7 @@ import logging
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date
 
 from meter_runtime.broute.assembly import Interposition, assemble, shown_settings
@@ -197,8 +198,7 @@ class Crew:
         if self.metering.read_failures != failures:
             self.metering.refit(VacantSlot(nameplate=unit.nameplate))
             raise UnitFailure(f"metering unit {unit.nameplate.serial} gives no first reading")
-        if self.broute is not None:
-            self.broute.show(self._shown())
+        self._refresh()
 
     def _rings(self, serial: str) -> tuple[Ring, list[Ring]]:
         """The load profile and the fine rings, with this unit's history."""
@@ -260,7 +260,7 @@ class Crew:
             await self._end_broute()
             return
         if self.broute is not None:
-            self.broute.show(self._shown())
+            self._refresh()
             return
         self.broute = assemble(
             self._config.broute,
@@ -276,6 +276,14 @@ class Crew:
         self._supervisor.add(BROUTE_PART, self.broute.run)
         if not self._memory.communication_serial:
             self._remember_communication_unit()
+
+    def _refresh(self) -> None:
+        """Show the home what has changed; what it chose to see is kept where nothing has."""
+        if self.broute is None:
+            return
+        present, shown = self.broute.node.settings, self._shown()
+        if replace(shown, route_b_id=present.route_b_id) != present:
+            self.broute.show(shown)
 
     async def _end_broute(self) -> None:
         if self.broute is not None:

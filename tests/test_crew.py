@@ -139,6 +139,17 @@ async def test_replacing_the_optional_unit_costs_metering_not_one_reading(tmp_pa
 
 
 @in_virtual_time
+async def test_what_the_home_chose_to_see_outlives_another_optional_unit(tmp_path: Path) -> None:
+    async with room(tmp_path, start=EARLY) as here:
+        assert here.meter.broute is not None
+        chosen = here.meter.broute.node
+        await swap(here, "optional")
+        assert here.meter.broute.node is chosen
+        await swap(here, "metering")
+        assert here.meter.broute.node is not chosen
+
+
+@in_virtual_time
 async def test_a_new_switching_unit_stays_where_it_is_whatever_was_wanted(tmp_path: Path) -> None:
     async with room(tmp_path) as here:
         await here.lives(2)
