@@ -105,6 +105,9 @@ def _lost(seconds: int) -> float:
         for _ in range(seconds):
             await clock.advance(1, nothing)
             await unit.read()
+        # Full seconds are where a pulse begins: the last look is between two.
+        await clock.advance(0.5 / HERTZ, nothing)
+        await unit.read()
         (counter,) = unit.counters
         assert source.pulses[0] >= (seconds - 1) * HERTZ
         return float(source.pulses[0] - counter.pulses)
