@@ -90,6 +90,36 @@ class StepListeners:
                 log.exception("a listener failed on a step of the clock")
 
 
+class Hold:
+    """Lets whoever acts by itself rest while somebody moves the clock by hand.
+
+    It is held in a ``with``; holds may overlap, and the last one that lets go ends the rest.
+    """
+
+    def __init__(self) -> None:
+        self._hands = 0
+        self._free = asyncio.Event()
+        self._free.set()
+
+    @property
+    def on(self) -> bool:
+        """Somebody holds."""
+        return self._hands > 0
+
+    def __enter__(self) -> None:
+        self._hands += 1
+        self._free.clear()
+
+    def __exit__(self, *_: object) -> None:
+        self._hands -= 1
+        if not self._hands:
+            self._free.set()
+
+    async def ended(self) -> None:
+        """Wait until nobody holds."""
+        await self._free.wait()
+
+
 async def sleep_until(clock: Clock, when: float) -> None:
     """Wait until ``clock.monotonic()`` reaches ``when``."""
     if clock.monotonic() >= when:

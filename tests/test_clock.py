@@ -12,6 +12,7 @@ from meter_runtime.bench.clock import BenchClock
 from meter_runtime.clock import (
     SLOTS_PER_DAY,
     Clock,
+    Hold,
     Trust,
     first_slot_of,
     jst,
@@ -86,3 +87,23 @@ async def test_a_cancelled_wait_leaves_no_timer() -> None:
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert clock._next_due() == float("inf")
+
+
+async def test_of_overlapping_holds_the_last_one_lets_go() -> None:
+    hold = Hold()
+    await hold.ended()
+    with hold:
+        rest = asyncio.create_task(hold.ended())
+        with hold:
+            pass
+        await asyncio.sleep(0)
+        assert hold.on
+        assert not rest.done()
+    await rest
+
+
+async def test_a_hold_that_fails_lets_go() -> None:
+    hold = Hold()
+    with pytest.raises(LookupError), hold:
+        raise LookupError
+    assert not hold.on

@@ -16,8 +16,7 @@ from meter_runtime.device_key import load_device_key
 from meter_runtime.notify import Notifier
 from meter_runtime.rtc import open_rtc
 from meter_runtime.system_clock import SystemClock
-from meter_runtime.units.board_profiles import load_profile
-from meter_runtime.units.real_board import RealBoard
+from meter_runtime.units.real_board import open_board
 
 if TYPE_CHECKING:
     from meter_runtime.cli.parser import Commands
@@ -50,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 async def _serve(settings: config.Config) -> None:
     notifier = Notifier()
-    board = RealBoard(load_profile(settings.board.profile), library=settings.board.gpio)
+    board = open_board(settings.board.profile, settings.board.gpio)
     if settings.broute.id is not None:
         await runtime.check_port(settings)
     device_key = load_device_key(settings.storage.device_key_file)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from meter_runtime.clock import Clock, Trust, sleep_until
 from meter_runtime.errors import MeterError
 from meter_runtime.events import EventBus
-from meter_runtime.functions.calls import READ_BOUND_S, Silence, bounded
+from meter_runtime.functions.calls import Silence
 from meter_runtime.functions.limiter import Advice, Limiter
 from meter_runtime.functions.pace import Pace
 from meter_runtime.functions.switch_events import (
@@ -33,6 +33,7 @@ from meter_runtime.functions.switch_events import (
 )
 from meter_runtime.storage.switch_state import Origin, SwitchState, SwitchStateStore
 from meter_runtime.units.contracts import SwitchingUnit, SwitchPosition, UnitFailure
+from meter_runtime.units.failures import READ_BOUND_S, bounded
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +100,8 @@ class SwitchingService:
         self._permitted = permitted
         self._min_interval_s = min_interval_s
         self._limiter = limiter
+        self._next_limiter: tuple[Limiter | None] | None = None
+        self._releases = False
         self._current_a = current_a
         self._pace = Pace(clock)
         self._silence = Silence(bus)
@@ -153,13 +156,23 @@ class SwitchingService:
             raise ValueError(f"a switch can be open or closed, not {wanted.value}")
         return await self._operate(wanted, Origin.COMMAND)
 
+    def limit(self, limiter: Limiter | None) -> None:
+        """Limit by this one from now on, or with None not at all.
+
+        A switch that the one before had opened is closed after the new one's pause, and without a
+        new one at the next :meth:`poll`; after its last trip it stays open until a command.
+        """
+        self._next_limiter = (limiter,)
+        if not self._moving:
+            self._exchange_limiter()
+
     async def run(self) -> None:
         """Watch the switch each second until cancelled."""
         await self._pace.keep(self.poll)
 
     def held(self) -> AbstractContextManager[None]:
         """While the clock is moved by hand: :meth:`run` rests, only :meth:`poll` looks."""
-        return self._pace.held()
+        return self._pace.hold
 
     async def poll(self) -> None:
         """Look at the switch, and do as the limiter says. Neither unit nor store makes it raise."""
@@ -180,12 +193,29 @@ class SwitchingService:
     def _wanted(self) -> SwitchPosition:
         return SwitchPosition.OPEN if self._state.wanted_open else SwitchPosition.CLOSED
 
+    def _exchange_limiter(self) -> None:
+        if self._next_limiter is None:
+            return
+        (limiter,), self._next_limiter = self._next_limiter, None
+        before, self._limiter = self._limiter, limiter
+        state = self._state
+        if state.origin is not Origin.LIMIT:
+            return
+        if limiter is not None:
+            limiter.resume(self._clock.monotonic(), state.trips, is_open=state.wanted_open)
+        elif before is not None:
+            self._releases = state.wanted_open and not before.spent
+
     async def _limit(self) -> None:
         # A switch that should be open by command is not the limiter's to close again.
         commanded_open = self._state.wanted_open and self._state.origin is not Origin.LIMIT
-        if self._limiter is None or commanded_open:
+        if commanded_open:
             return
-        match self._limiter.feed(self._clock.monotonic(), self._current_a()):
+        if self._limiter is not None:
+            advice = self._limiter.feed(self._clock.monotonic(), self._current_a())
+        else:
+            advice = Advice.CLOSE if self._releases else None
+        match advice:
             case Advice.OPEN:
                 if self._permitted() is not None:
                     return
@@ -221,6 +251,7 @@ class SwitchingService:
             return position
         finally:
             self._moving = False
+            self._exchange_limiter()
 
     def _check(
         self, wanted: SwitchPosition, origin: Origin, position: SwitchPosition | None
@@ -247,7 +278,7 @@ class SwitchingService:
                 break
             self._operations += 1
             try:
-                drive = unit.open_contacts() if opens else unit.close_contacts()
+                drive = unit.open_contacts if opens else unit.close_contacts
                 await bounded(drive, DRIVE_BOUND_S, _WHO)
             except UnitFailure as failure:
                 log.error("%s", failure)
@@ -275,7 +306,7 @@ class SwitchingService:
     async def _look(self, unit: SwitchingUnit) -> SwitchPosition | None:
         """What the feedback says; None when it is silent."""
         try:
-            position = await bounded(unit.position(), READ_BOUND_S, _WHO)
+            position = await bounded(unit.position, READ_BOUND_S, _WHO)
         except UnitFailure as failure:
             if self._unit is unit:
                 self._silence.missed(str(failure))
@@ -300,6 +331,8 @@ class SwitchingService:
             self._bus.publish(mismatch)
 
     def _tell_limiter(self, position: SwitchPosition, origin: Origin) -> None:
+        if position is SwitchPosition.CLOSED or origin is Origin.COMMAND:
+            self._releases = False
         if self._limiter is None:
             return
         now = self._clock.monotonic()

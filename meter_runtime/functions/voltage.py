@@ -21,11 +21,12 @@ from meter_runtime.functions.bands import (
     BandWatch,
     Side,
 )
-from meter_runtime.functions.calls import READ_BOUND_S, Silence, bounded
+from meter_runtime.functions.calls import Silence
 from meter_runtime.functions.half_hours import MIN_READINGS, HalfHours
 from meter_runtime.functions.pace import Pace
 from meter_runtime.storage.voltage_log import VoltageLog, VoltageRecord
 from meter_runtime.units.contracts import UnitFailure, VoltageSample, VoltageUnit
+from meter_runtime.units.failures import READ_BOUND_S, bounded
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +172,7 @@ class VoltageService:
 
     def held(self) -> AbstractContextManager[None]:
         """While the clock is moved by hand: :meth:`run` rests, only :meth:`poll` reads."""
-        return self._pace.held()
+        return self._pace.hold
 
     async def poll(self, stands_for_s: int = 1) -> None:
         """Read the unit once; the reading counts for so many seconds of its half-hour.
@@ -200,7 +201,7 @@ class VoltageService:
         """What the unit that is still fitted says."""
         at = self._clock.monotonic()
         try:
-            sample = await bounded(unit.read(), READ_BOUND_S, "the voltage unit")
+            sample = await bounded(unit.read, READ_BOUND_S, "the voltage unit")
         except UnitFailure as failure:
             if self._unit is unit:
                 self._silence.missed(str(failure))

@@ -5,7 +5,6 @@ is not. :meth:`Backlog.store` makes it durable: first what is taken back, then w
 a true value can take the place of a wrong one.
 """
 
-from collections import deque
 from dataclasses import dataclass
 
 from meter_runtime.metrology.events import Untrue, Withdraw
@@ -29,7 +28,9 @@ class Backlog:
         """Records lost because storage failed for too long."""
         self._limit = limit
         self._waiting: dict[int, Record] = {}
-        self._coarse: deque[int] = deque(maxlen=ring.depth)
+        self._coarse: dict[int, int] = {}
+        """Place in the ring and slot of what a coarse clock stored since the start, also where the
+        ring hides it behind a newer one."""
         self._withdrawn: set[int] = set()
         self._nothing_after: int | None = None
 
@@ -71,8 +72,6 @@ class Backlog:
             del self._waiting[next(iter(self._waiting))]
             self.dropped += 1
         self._waiting[record.slot] = record
-        if record.flags & Flag.COARSE:
-            self._coarse.append(record.slot)
 
     def withdraw(self, order: Withdraw) -> tuple[int, ...]:
         """From now on these slots have no record; which had one, oldest first."""
@@ -80,8 +79,10 @@ class Backlog:
         match order.reason:
             case Untrue.COARSE:
                 until = order.after if order.until is None else order.until
-                named = [s for s in self._coarse if after < s <= until // self.ring.interval_s]
-                gone = [slot for slot in named if self.record(slot) is not None]
+                coarse = {r.slot for r in self._waiting.values() if r.flags & Flag.COARSE}
+                # Hidden ones as well: they would be served again once those before them go.
+                coarse.update(self._coarse.values())
+                gone = [slot for slot in coarse if after < slot <= until // self.ring.interval_s]
                 self._withdrawn.update(gone)
             case Untrue.FUTURE:
                 gone = [slot for slot in self._waiting if slot > after]
@@ -91,7 +92,7 @@ class Backlog:
                 self._nothing_after = after if held is None else min(after, held)
         for slot in gone:
             self._waiting.pop(slot, None)
-        self._coarse = deque((s for s in self._coarse if s not in gone), self._coarse.maxlen)
+        self._coarse = {p: s for p, s in self._coarse.items() if not self._hides(s)}
         return tuple(sorted(gone))
 
     def store(self) -> Stored:
@@ -110,6 +111,12 @@ class Backlog:
         waiting = tuple(self._waiting.values())
         stored = self.ring.extend(waiting)
         self._waiting.clear()
+        for record in stored:
+            place = record.slot % self.ring.depth
+            if record.flags & Flag.COARSE:
+                self._coarse[place] = record.slot
+            else:
+                self._coarse.pop(place, None)
         return Stored(tuple(stored), tuple(r for r in waiting if r not in stored))
 
     def _stored(self) -> list[Record]:

@@ -20,7 +20,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from meter_runtime.clock import Clock, Trust, wait_for_event
+from meter_runtime.clock import Clock, Hold, Trust, wait_for_event
 from meter_runtime.events import EventBus
 from meter_runtime.metrology.accumulator import Accumulator
 from meter_runtime.metrology.boundaries import MINUTE_S
@@ -44,11 +44,9 @@ from meter_runtime.metrology.recorder import Recorder, resume
 from meter_runtime.storage.registers import Checkpoint, RegisterStore
 from meter_runtime.storage.ring import Record, Ring
 from meter_runtime.units.contracts import MeteringUnit, Sample, UnitFailure
+from meter_runtime.units.failures import READ_BOUND_S, bounded
 
 log = logging.getLogger(__name__)
-
-READ_BOUND_S = 1.5
-"""A driver answers within a second; one that does not is cut off here."""
 
 CHECKPOINT_S = 10.0
 CHECKPOINT_MWH = 1000
@@ -91,9 +89,7 @@ class MeteringService:
         self._saved_mwh = 0
         self._tried_at = -math.inf
         self._silent = 0
-        self._holds = 0
-        self._unheld = asyncio.Event()
-        self._unheld.set()
+        self._hold = Hold()
         self.read_failures = 0
         """Readings the unit did not give."""
 
@@ -209,7 +205,7 @@ class MeteringService:
         forget = self._clock.on_step(stepped.set)
         try:
             while True:
-                await self._unheld.wait()
+                await self._hold.ended()
                 stepped.clear()
                 await self.poll()
                 wall = self._clock.wall()
@@ -224,16 +220,9 @@ class MeteringService:
         now = Moment(self._clock.monotonic(), self._clock.wall(), self._clock.trust)
         unit = self._unit
         try:
-            # Real time on purpose: a hung driver hangs in it, whatever the clock is told.
-            async with asyncio.timeout(READ_BOUND_S):
-                sample = await unit.read()
-        except UnitFailure as error:
-            self._miss(str(error))
-        except TimeoutError:
-            self._miss(f"the metering unit did not answer within {READ_BOUND_S} s")
-        except Exception as error:
-            log.debug("the metering unit's driver failed", exc_info=True)
-            self._miss(f"the metering unit's driver failed: {type(error).__name__}")
+            sample = await bounded(unit.read, READ_BOUND_S, "the metering unit")
+        except UnitFailure as failure:
+            self._miss(str(failure))
         else:
             if unit is self._unit:  # what a unit says after it was replaced is not the new one's
                 self._take(sample, now)
@@ -246,14 +235,10 @@ class MeteringService:
         Time then passes faster than any disk, so the registers are stored at the end only;
         boundaries are stored as ever.
         """
-        self._holds += 1
-        self._unheld.clear()
         try:
-            yield
+            with self._hold:
+                yield
         finally:
-            self._holds -= 1
-            if self._holds == 0:
-                self._unheld.set()
             self._save()
 
     def close(self) -> None:
@@ -278,7 +263,7 @@ class MeteringService:
             turn |= self._act(effect)
         if turn:
             self._recorder.store()
-        if self._unheld.is_set() and (turn or self._checkpoint_due(now.monotonic)):
+        if not self._hold.on and (turn or self._checkpoint_due(now.monotonic)):
             self._save()
 
     def _act(self, effect: Effect) -> bool:
@@ -322,7 +307,7 @@ class MeteringService:
 
     def _retry(self) -> None:
         now = self._clock.monotonic()
-        if self._recorder.failing and self._unheld.is_set() and now - self._tried_at >= RETRY_S:
+        if self._recorder.failing and not self._hold.on and now - self._tried_at >= RETRY_S:
             self._tried_at = now
             self._recorder.retry(self._checkpoint())
 

@@ -18,12 +18,12 @@ import asyncio
 import enum
 import logging
 import random
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from meter_runtime.clock import Clock, sleep_until
+from meter_runtime.clock import Clock, Hold, sleep_until
 from meter_runtime.errors import MeterError, UsageError
 from meter_runtime.events import EventBus
 from meter_runtime.units.board import Board, SlotProfile, Wires
@@ -147,9 +147,7 @@ class Keeper:
         self._given = given or {}
         self._turn = asyncio.Lock()
         self._started = False
-        self._holds = 0
-        self._unheld = asyncio.Event()
-        self._unheld.set()
+        self._hold = Hold()
 
     async def start(self) -> None:
         """Discover all slots at once and put their units to work, metering first.
@@ -172,21 +170,13 @@ class Keeper:
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
-            await self._unheld.wait()
+            await self._hold.ended()
             await sleep_until(self._clock, self._clock.monotonic() + LOOK_S)
             await self.look()
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> AbstractContextManager[None]:
         """While the clock is moved by hand: :meth:`run` rests, who moves it calls :meth:`look`."""
-        self._holds += 1
-        self._unheld.clear()
-        try:
-            yield
-        finally:
-            self._holds -= 1
-            if not self._holds:
-                self._unheld.set()
+        return self._hold
 
     async def look(self) -> None:
         """Follow the presence lines, and try what is due; never raises for a unit."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from meter_runtime.errors import UsageError, nearest
+from meter_runtime.units.contracts import Nameplate, UnitKind, Wiring
 
 _PRINTABLE = re.compile(r"[ -~]+")
 
@@ -54,6 +55,29 @@ class Options:
         if not isinstance(value, str) or value not in known:
             raise self._wrong(key, value, nearest(str(value), known))
         return known[value]
+
+    def nameplate(self, kind: UnitKind) -> Nameplate:
+        """What a unit without an ID EEPROM is, by the options that describe it.
+
+        They are ``serial``, which it must have, ``model`` (the driver's name), ``wiring`` and
+        ``capacity_a`` (unknown).
+        """
+        serial = self.text("serial", 12)
+        model = self.text("model", 32)
+        wiring = self.choice("wiring", {wiring.value: wiring for wiring in Wiring})
+        capacity_a = self.integer("capacity_a", 1, 10_000)
+        if serial is None:
+            raise UsageError(
+                f"the {self._driver} driver: a unit without an ID EEPROM needs the option serial"
+            )
+        return Nameplate(
+            kind,
+            model or self._driver.upper(),
+            serial,
+            driver=self._driver,
+            wiring=wiring,
+            capacity_a=capacity_a,
+        )
 
     def end(self) -> None:
         """Refuse every key that was not asked for."""

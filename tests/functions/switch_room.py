@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from moved_clock import MovedClock
+from hand_clock import HandClock
 
 from meter_runtime.bench.board.gpio import VirtualGpio
 from meter_runtime.bench.board.latching_relay import LatchingRelay
@@ -69,7 +69,7 @@ class PlainContacts:
 class ContractSwitch:
     """A switching unit that keeps to its contract and no more."""
 
-    def __init__(self, clock: MovedClock, contacts: PlainContacts, serial: str = "SW1") -> None:
+    def __init__(self, clock: HandClock, contacts: PlainContacts, serial: str = "SW1") -> None:
         self.nameplate = nameplate(serial)
         self._clock = clock
         self._contacts = contacts
@@ -172,7 +172,7 @@ class SwitchRoom:
         at: SwitchPosition = CLOSED,
         min_interval_s: float = 60.0,
     ) -> None:
-        self.clock = MovedClock()
+        self.clock = HandClock()
         self.bus = EventBus()
         self.media = media or FailingMedia(SwitchStateStore.size_for(512), write_unit=512)
         self.events: list[object] = []

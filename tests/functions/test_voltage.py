@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from moved_clock import MovedClock
+from hand_clock import HandClock
 
 from meter_runtime.clock import HALF_HOUR_S, Trust
 from meter_runtime.errors import MeterError
@@ -71,7 +71,7 @@ class Room:
     """A voltage service at its unit."""
 
     def __init__(self) -> None:
-        self.clock = MovedClock()
+        self.clock = HandClock()
         self.bus = EventBus()
         self.media = BrittleMedia(VoltageLog.size_for(100, 1))
         self.log = VoltageLog.open(self.media, 100)

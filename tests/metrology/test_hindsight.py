@@ -1,7 +1,7 @@
 """What a clock that is known at last takes back: coarse boundaries, and a wrong future."""
 
 import pytest
-from metering_room import DAY_S, SLOT, T0, Room
+from metering_room import DAY_S, SLOT, T0, Room, nobody
 
 from meter_runtime.clock import Trust
 from meter_runtime.metrology.backlog import Backlog
@@ -127,6 +127,23 @@ async def test_what_was_stored_before_the_coarse_time_stands() -> None:
     room.clock.trust = Trust.SYNCED
     await room.service.poll()
     assert room.slots() == [1, 2]
+
+
+async def test_they_are_withdrawn_also_where_a_newer_one_hides_them() -> None:
+    """A ring that has gone round keeps the old record where its place was passed in silence."""
+    room = Room(depth=30)
+    room.clock.trust = Trust.COARSE
+    await room.service.poll()
+    await room.until(31 * 1800)
+    await room.clock.advance(3600, nobody)
+    await room.service.poll()
+    await room.until(34 * 1800)
+    assert room.slots() == [*range(5, 32), 33, 34]
+    room.clock.step(-600)
+    room.clock.trust = Trust.SYNCED
+    await room.service.poll()
+    assert room.slots() == []
+    assert SLOT + 2 in room.told(BoundariesWithdrawn)[0].slots
 
 
 async def test_a_withdrawal_waits_while_storage_fails_but_nothing_is_served() -> None:

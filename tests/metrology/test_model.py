@@ -9,11 +9,12 @@ of a boundary is what had flowed when a running meter's trusted clock first came
 import asyncio
 import os
 from collections.abc import Callable
-from itertools import accumulate, cycle
+from itertools import cycle
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from meter_runtime.bench.load import LoadModel
 from meter_runtime.clock import HALF_HOUR_S, Timer, Trust, slot_at
 from meter_runtime.events import EventBus
 from meter_runtime.metrology.service import MeteringService
@@ -21,7 +22,7 @@ from meter_runtime.storage.media import MemoryMedia
 from meter_runtime.storage.registers import RegisterStore
 from meter_runtime.storage.ring import Ring
 from meter_runtime.units.contracts import Nameplate, Sample, UnitFailure, UnitKind
-from meter_runtime.units.metering.simulated import Load, SimulatedMeteringUnit
+from meter_runtime.units.metering.simulated import SimulatedMeteringUnit
 
 EXAMPLES = int(os.environ.get("METER_MODEL_EXAMPLES", "500"))
 DEPTH = 96
@@ -30,29 +31,8 @@ START = 994_000 * HALF_HOUR_S + 630
 """All happens at half a minute, never in the seconds in which a late reading still counts."""
 SETTLING_S = 11
 """Readings a second apart at the beginning of each stretch, as a running meter takes them."""
-
-
-class House:
-    """Much, little, feeding in, some: for ten minutes each, then again."""
-
-    _POWERS_W = (4000, 20, -900, 300, 10)
-    _SPAN_MS = 600_000
-    _FORWARD = tuple(accumulate((max(0, p) for p in _POWERS_W), initial=0))
-    _REVERSE = tuple(accumulate((max(0, -p) for p in _POWERS_W), initial=0))
-
-    def power(self, at_ms: int) -> Load:
-        return Load(self._POWERS_W[at_ms // self._SPAN_MS % len(self._POWERS_W)], 0, 0)
-
-    def energy(self, from_ms: int, to_ms: int) -> tuple[int, int]:
-        return (
-            self._until(to_ms, self._FORWARD) - self._until(from_ms, self._FORWARD),
-            self._until(to_ms, self._REVERSE) - self._until(from_ms, self._REVERSE),
-        )
-
-    def _until(self, at_ms: int, sums: tuple[int, ...]) -> int:
-        cycles, span = divmod(at_ms // self._SPAN_MS, len(self._POWERS_W))
-        rate = sums[span + 1] - sums[span]
-        return (cycles * sums[-1] + sums[span]) * self._SPAN_MS + rate * (at_ms % self._SPAN_MS)
+HOUSE = LoadModel(3, 4.0)
+"""Of all lives: each of its days is drawn once."""
 
 
 class HandClock:
@@ -128,7 +108,7 @@ class Life:
         self.fitted_with = 1_000_000_000 // self.units
         self.unit = SimulatedMeteringUnit(
             self.clock,
-            House(),
+            HOUSE,
             Nameplate(UnitKind.METERING, "SIM-1", f"M{self.units}"),
             self.clock.true,
             start_forward_mwh=self.fitted_with,
@@ -164,7 +144,7 @@ class Life:
         self.readable = True
 
     def flowed(self, true: int) -> tuple[int, int]:
-        forward, reverse = House().energy(self.fitted_at * 1000, true * 1000)
+        forward, reverse = HOUSE.energy(self.fitted_at * 1000, true * 1000)
         return self.fitted_with + forward // 3600, reverse // 3600
 
     async def run(self, minutes: int) -> None:
@@ -244,6 +224,16 @@ class Life:
         await self.run(40)
 
 
+def live(script: list[tuple[str, int, bool]]) -> None:
+    async def follow() -> None:
+        life = Life()
+        await life.run(1)
+        for action in script:
+            await life.follow(action)
+
+    asyncio.run(follow())
+
+
 near, days, far = (st.integers(-most, most) for most in (200, 6_000, 100_000))
 actions = st.tuples(
     st.sampled_from(
@@ -274,10 +264,16 @@ actions = st.tuples(
 def test_every_boundary_served_is_true_and_every_true_one_is_served(
     script: list[tuple[str, int, bool]],
 ) -> None:
-    async def live() -> None:
-        life = Life()
-        await life.run(1)
-        for action in script:
-            await life.follow(action)
+    live(script)
 
-    asyncio.run(live())
+
+def test_an_untrue_coarse_boundary_behind_the_newest_does_not_come_back_into_sight() -> None:
+    live(
+        [
+            ("off-coarse", 104, False),
+            ("run", 1435, False),
+            ("run", 1435, False),
+            ("silent", 27, True),
+            ("sync", 0, False),
+        ]
+    )

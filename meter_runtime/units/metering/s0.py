@@ -23,13 +23,14 @@ pulse.
 
 import logging
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 
 from meter_runtime.clock import Clock
 from meter_runtime.errors import MeterError, UsageError
-from meter_runtime.units.contracts import Nameplate, Sample, UnitFailure, UnitKind, Wiring
+from meter_runtime.units.contracts import Nameplate, Sample, UnitKind, Wiring
 from meter_runtime.units.drivers import Driver, DriverContext
+from meter_runtime.units.failures import failing_as_unit
 from meter_runtime.units.gpio import SEQUENCE_MODULUS, Edge, InputLine
 from meter_runtime.units.options import Options
 
@@ -221,7 +222,7 @@ class S0Unit:
         return tuple(line.counter for line in self._lines)
 
     async def read(self) -> Sample:
-        with self._failing_as_unit():
+        with failing_as_unit(self._name()):
             self._take()
             now_ns = self._now_ns()
             for line in self._lines:
@@ -237,7 +238,7 @@ class S0Unit:
         )
 
     async def self_test(self) -> list[str]:
-        with self._failing_as_unit():
+        with failing_as_unit(self._name()):
             self._take()
             now_ns = self._now_ns()
             return [finding for line in self._lines for finding in line.findings(now_ns)]
@@ -270,12 +271,8 @@ class S0Unit:
     def _now_ns(self) -> int:
         return round(self._clock.monotonic() * 1e9)
 
-    @contextmanager
-    def _failing_as_unit(self) -> Iterator[None]:
-        try:
-            yield
-        except MeterError as error:
-            raise UnitFailure(f"S0 unit {self.nameplate.serial}: {error}") from error
+    def _name(self) -> str:
+        return f"S0 unit {self.nameplate.serial}"
 
 
 async def build(context: DriverContext) -> S0Unit:
@@ -296,9 +293,7 @@ async def build(context: DriverContext) -> S0Unit:
     constant = options.integer("pulses_per_kwh", 1, 100_000)
     debounce_ms = options.integer("debounce_ms", 0, 1000)
     zero_after_s = options.integer("zero_after_s", 1, 86_400)
-    nameplate = context.nameplate
-    if nameplate is None:
-        nameplate = _described(options)
+    nameplate = context.nameplate or _described(options)
     options.end()
     constant = _agreed(constant, nameplate)
     debounce_us = 1000 * (DEBOUNCE_MS if debounce_ms is None else debounce_ms)
@@ -321,21 +316,11 @@ async def build(context: DriverContext) -> S0Unit:
 
 def _described(options: Options) -> Nameplate:
     """The nameplate of a meter that has none we could read."""
-    serial = options.text("serial", 12)
-    model = options.text("model", 32)
-    wiring = options.choice("wiring", {wiring.value: wiring for wiring in Wiring})
-    capacity_a = options.integer("capacity_a", 1, 10_000)
-    two_way = options.flag("two_way")
-    if serial is None:
-        raise UsageError("the s0 driver: a meter without an ID EEPROM needs the option serial")
-    return Nameplate(
-        UnitKind.METERING,
-        model or "S0",
-        serial,
-        driver="s0",
-        wiring=wiring or Wiring.ONE_PHASE_THREE_WIRE,
-        capacity_a=capacity_a,
-        two_way=bool(two_way),
+    plate = options.nameplate(UnitKind.METERING)
+    return replace(
+        plate,
+        wiring=plate.wiring or Wiring.ONE_PHASE_THREE_WIRE,
+        two_way=bool(options.flag("two_way")),
     )
 
 

@@ -12,8 +12,8 @@ timed by the event loop; what a dead process leaves behind is the wiring's busin
 """
 
 import logging
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from dataclasses import replace
 
 from meter_runtime.clock import Clock, sleep_until
 from meter_runtime.errors import MeterError, UsageError
@@ -23,9 +23,9 @@ from meter_runtime.units.contracts import (
     SwitchPosition,
     UnitFailure,
     UnitKind,
-    Wiring,
 )
 from meter_runtime.units.drivers import Driver, DriverContext
+from meter_runtime.units.failures import failing_as_unit
 from meter_runtime.units.gpio import InputLine, OutputLine
 from meter_runtime.units.options import Options
 
@@ -89,7 +89,7 @@ class RelayUnit:
         await self._drive(COIL_CLOSE)
 
     async def position(self) -> SwitchPosition:
-        with self._failing_as_unit():
+        with failing_as_unit(self._name()):
             is_open = None if self._feedback_open is None else self._feedback_open.active()
             is_closed = None if self._feedback_closed is None else self._feedback_closed.active()
         match is_open, is_closed:
@@ -140,7 +140,7 @@ class RelayUnit:
         self._check_usable()
         try:
             self._demand_off()
-            with self._failing_as_unit():
+            with failing_as_unit(self._name()):
                 self._coils[role].set(True)
             await sleep_until(self._clock, self._clock.monotonic() + self._pulse_s)
             self._check_usable()
@@ -174,13 +174,6 @@ class RelayUnit:
     def _name(self) -> str:
         return f"relay {self.nameplate.serial}"
 
-    @contextmanager
-    def _failing_as_unit(self) -> Iterator[None]:
-        try:
-            yield
-        except MeterError as error:
-            raise UnitFailure(f"{self._name()}: {error}") from error
-
 
 async def build(context: DriverContext) -> RelayUnit:
     """Open the slot's lines; nothing moves. The options, with their defaults:
@@ -200,7 +193,7 @@ async def build(context: DriverContext) -> RelayUnit:
     pulse_ms = options.integer("pulse_ms", 5, 1000)
     debounce_ms = options.integer("debounce_ms", 0, 1000)
     wired = options.choice("feedback", _FEEDBACK) or _FEEDBACK["both"]
-    nameplate = _described(options) if context.nameplate is None else context.nameplate
+    nameplate = context.nameplate or _described(options)
     options.end()
     if nameplate.function is not OptionalFunction.SWITCHING:
         raise UsageError(
@@ -231,21 +224,7 @@ async def build(context: DriverContext) -> RelayUnit:
 
 def _described(options: Options) -> Nameplate:
     """The nameplate of a unit that has none we could read."""
-    serial = options.text("serial", 12)
-    model = options.text("model", 32)
-    wiring = options.choice("wiring", {wiring.value: wiring for wiring in Wiring})
-    capacity_a = options.integer("capacity_a", 1, 10_000)
-    if serial is None:
-        raise UsageError("the relay driver: a unit without an ID EEPROM needs the option serial")
-    return Nameplate(
-        UnitKind.OPTIONAL,
-        model or "RELAY",
-        serial,
-        driver="relay",
-        wiring=wiring,
-        capacity_a=capacity_a,
-        function=OptionalFunction.SWITCHING,
-    )
+    return replace(options.nameplate(UnitKind.OPTIONAL), function=OptionalFunction.SWITCHING)
 
 
 DRIVER = Driver(build)

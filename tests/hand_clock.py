@@ -1,4 +1,4 @@
-"""A clock that a test moves: timers fire in order, and the wall clock may be stepped by itself."""
+"""A clock that stands still but for the test: timers fire in order, each at its instant."""
 
 import asyncio
 import heapq
@@ -8,10 +8,10 @@ from collections.abc import Callable
 from meter_runtime.clock import HALF_HOUR_S, Trust
 
 SETTLE_TURNS = 10
-"""Turns of the loop for whoever was woken to wait again."""
+"""Turns of the loop for whoever was started or woken to wait again."""
 
 
-class MovedTimer:
+class HandTimer:
     """A pending callback."""
 
     def __init__(self, callback: Callable[[], None]) -> None:
@@ -21,7 +21,7 @@ class MovedTimer:
         self.callback = None
 
 
-class MovedClock:
+class HandClock:
     """Monotonic time begins at 1000 s, the wall clock at the opening of a half-hour."""
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class MovedClock:
         self.trust = Trust.SYNCED
         self.offset = 1_000_000 * HALF_HOUR_S - self.at
         """Wall time minus monotonic time."""
-        self._timers: list[tuple[float, int, MovedTimer]] = []
+        self._timers: list[tuple[float, int, HandTimer]] = []
         self._serial = itertools.count()
 
     def monotonic(self) -> float:
@@ -38,8 +38,8 @@ class MovedClock:
     def wall(self) -> float:
         return self.offset + self.at
 
-    def call_at(self, when: float, callback: Callable[[], None]) -> MovedTimer:
-        timer = MovedTimer(callback)
+    def call_at(self, when: float, callback: Callable[[], None]) -> HandTimer:
+        timer = HandTimer(callback)
         heapq.heappush(self._timers, (when, next(self._serial), timer))
         return timer
 
@@ -49,16 +49,16 @@ class MovedClock:
     async def advance(self, seconds: float) -> None:
         """Let this much time pass."""
         target = self.at + seconds
-        await settle()
+        await _settle()
         while self._timers and self._timers[0][0] <= target:
             when, _, timer = heapq.heappop(self._timers)
             if timer.callback is not None:
                 self.at = max(self.at, when)
                 timer.callback()
-                await settle()
+                await _settle()
         self.at = target
 
 
-async def settle() -> None:
+async def _settle() -> None:
     for _ in range(SETTLE_TURNS):
         await asyncio.sleep(0)
