@@ -4,14 +4,15 @@ A command is written down before anything is done about it, and its outcome befo
 anyone. After a power cut each command that was begun is therefore *pending*, to be brought to its
 end, or *done*, with the outcome to tell. What a command means is not this module's business.
 
-Entries of 512 bytes, each in a write unit of its own, in no order of place. An entry, big-endian::
+Entries of 2 048 bytes, each in write units of its own, in no order of place. An entry, big-endian::
 
     magic 2 | version u8 | state u8 | sequence u64 | key 16 | length u16 | payload | CRC-32
 
 and zeros. Of two entries with one key the higher sequence counts. A done entry is written to its
 own place before the pending one is erased; where no place is free the oldest done entry gives
 way, and a pending one never does. With ``p`` commands pending, the last ``depth - 1 - p`` outcomes
-are found after a cut at any moment. Up to the CRC the frame stays the same in every format version.
+are found after a cut at any moment. Up to the CRC the frame stays the same in every format version;
+one of format 1 took 512 bytes (:func:`~meter_runtime.storage.migration.migrate_journal`).
 
 Entries are **not sealed**: a secret must not stand in them in clear.
 """
@@ -32,12 +33,12 @@ JOURNAL_DEPTH = 64
 KEY_SIZE = 16
 
 _MAGIC = b"Jo"
-_VERSION = 1
-_ENTRY_SIZE = 512
+_VERSION = 2
+_ENTRY_SIZE = 2048
 _HEAD = struct.Struct(">2sBBQ16sH")
 _CRC = struct.Struct(">I")
 MAX_PAYLOAD = _ENTRY_SIZE - _HEAD.size - _CRC.size
-"""Bytes of an intent or an outcome: 478."""
+"""Bytes of an intent or an outcome: 2 014."""
 _MIN_DEPTH = 2
 
 
@@ -70,7 +71,7 @@ class Journal:
     """The commands of one medium, by key."""
 
     def __init__(self, media: Media) -> None:
-        if media.write_unit > _ENTRY_SIZE:
+        if _ENTRY_SIZE % media.write_unit:
             raise ValueError(f"{media.name}: entries of {_ENTRY_SIZE} bytes share a write unit")
         self.depth = media.size // _ENTRY_SIZE
         if self.depth < _MIN_DEPTH:
@@ -94,8 +95,8 @@ class Journal:
 
     @staticmethod
     def size_for(depth: int, write_unit: int) -> int:
-        """Bytes that ``depth`` entries take; ValueError where the write unit is above 512."""
-        if write_unit > _ENTRY_SIZE:
+        """Bytes that ``depth`` entries take; ValueError where write units do not divide one."""
+        if _ENTRY_SIZE % write_unit:
             raise ValueError(f"entries of {_ENTRY_SIZE} bytes do not fit units of {write_unit}")
         return depth * _ENTRY_SIZE
 
@@ -132,6 +133,10 @@ class Journal:
     def pending(self) -> tuple[Entry, ...]:
         """The commands begun and not finished, in the order of their beginning."""
         return tuple(self._in_state(State.PENDING))
+
+    def entries(self) -> tuple[Entry, ...]:
+        """All that is known, in the order in which it was written."""
+        return tuple(sorted(self._entries.values(), key=lambda entry: entry.sequence))
 
     def find(self, key: bytes) -> Entry | None:
         """What is known of this command; None when it was never begun or has given way."""

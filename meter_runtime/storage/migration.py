@@ -1,7 +1,7 @@
 """Files of format 1 become files of the present one, once, before they are opened.
 
-The frozen reader of format 1 is here and nowhere else; whatever does not begin with a believable
-header of format 1 is left to the present stores. A new file is made whole beside the old one and
+The frozen reader of format 1 is here and nowhere else; whatever is not believably of format 1 is
+left to the present stores. A new file is made whole beside the old one and
 takes its name: after a power cut there is the old file or the new one, and the next start goes on.
 
 Format 1, big-endian, as files of 512-byte sectors. Header and registers, two copies of::
@@ -14,6 +14,10 @@ Format 1, big-endian, as files of 512-byte sectors. Header and registers, two co
 A ring's record, 16 bytes::
 
     slot mod 2^24 u24 | forward u40 | reverse u40 | unit epoch mod 16 u4, flags u4 | CRC-16
+
+A journal, 64 entries of one sector each, zeros or::
+
+    "Jo" | version u8 = 1 | state u8 | sequence u64 | key 16 | length u16 | payload | CRC-32
 """
 
 import binascii
@@ -27,6 +31,7 @@ from typing import Any
 
 from meter_runtime.clock import HALF_HOUR_S
 from meter_runtime.errors import MeterError
+from meter_runtime.storage.journal import JOURNAL_DEPTH, Journal
 from meter_runtime.storage.media import (
     FILE_WRITE_UNIT,
     MemoryMedia,
@@ -48,6 +53,8 @@ _RING = struct.Struct(">IIIQ16s")
 _REGISTERS = struct.Struct(">QQQQQ16s")
 _CRC_START = 0x1D0F
 _SLOT_RANGE = 1 << 24
+_JOURNAL_SIZE = JOURNAL_DEPTH * _SECTOR
+_ENTRY_HEAD = b"Jo\x01"
 _MAX_SIZE = _RECORDS + LOAD_PROFILE_DEPTH * RECORD_SIZE
 
 
@@ -67,6 +74,15 @@ def migrate_registers(path: Path) -> bool:
     Raises :class:`MeterError` as :func:`migrate_ring` does.
     """
     return _migrate(path, _new_registers)
+
+
+def migrate_journal(path: Path) -> bool:
+    """Replace a journal of format 1 by an empty one of the present; True when that was done.
+
+    No release of format 1 obeyed commands, so none can be pending in it; an entry that is there
+    all the same is left behind. Raises :class:`MeterError` as :func:`migrate_ring` does.
+    """
+    return _migrate(path, _new_journal)
 
 
 def _migrate(path: Path, convert: Callable[[bytes, Path], MemoryMedia | None]) -> bool:
@@ -136,6 +152,18 @@ def _new_registers(raw: bytes, path: Path) -> MemoryMedia | None:
     except ValueError as error:
         raise MeterError(f"{path}: {error}; move it away") from error
     return image
+
+
+def _new_journal(raw: bytes, path: Path) -> MemoryMedia | None:
+    if len(raw) != _JOURNAL_SIZE:
+        return None
+    sectors = (raw[at : at + _SECTOR] for at in range(0, _JOURNAL_SIZE, _SECTOR))
+    entries = [sector for sector in sectors if any(sector)]
+    if not all(entry.startswith(_ENTRY_HEAD) for entry in entries):
+        return None
+    if entries:
+        log.warning("%s: %d entries of format 1 are left behind", path, len(entries))
+    return _image(Journal.size_for(JOURNAL_DEPTH, FILE_WRITE_UNIT))
 
 
 def _newest_copy(raw: bytes, magic: bytes, payload: struct.Struct) -> tuple[Any, ...] | None:

@@ -10,14 +10,17 @@ from pathlib import Path
 
 from meter_runtime.errors import MeterError
 from meter_runtime.i2c import I2CBus
+from meter_runtime.storage.directives import Directives
 from meter_runtime.storage.fram import FRAM_ADDRESS, FRAM_SIZE, FramMedia
+from meter_runtime.storage.issuer_ledger import IssuerLedger
 from meter_runtime.storage.journal import JOURNAL_DEPTH, Journal
 from meter_runtime.storage.media import FILE_WRITE_UNIT, FileMedia, Media, Slice
-from meter_runtime.storage.migration import migrate_registers, migrate_ring
+from meter_runtime.storage.migration import migrate_journal, migrate_registers, migrate_ring
 from meter_runtime.storage.registers import RegisterStore
 from meter_runtime.storage.ring import FINE_DEPTHS, LOAD_PROFILE_DEPTH, Ring
 from meter_runtime.storage.switch_state import SwitchStateStore
 from meter_runtime.storage.unit_memory import UnitMemory
+from meter_runtime.storage.uplink_state import UplinkStateStore
 from meter_runtime.storage.vault import Vault
 from meter_runtime.storage.voltage_log import VOLTAGE_LOG_DEPTH, VoltageLog
 
@@ -31,7 +34,10 @@ JOURNAL_FILE = "journal.log"
 VAULT_FILE = "vault.bin"
 UNITS_FILE = "units.twin"
 SWITCH_FILE = "switch.twin"
+DIRECTIVES_FILE = "directives.twin"
 VOLTAGE_FILE = "voltage.log"
+ISSUERS_FILE = "issuers.twin"
+UPLINK_FILE = "uplink.twin"
 
 FRAM_RING_SIZE = Ring.size_for(LOAD_PROFILE_DEPTH, FramMedia.write_unit)
 """The load profile begins at 0."""
@@ -57,7 +63,10 @@ class Stores:
     vault: Media
     units: Media
     switch: Media
+    directives: Media
     voltage: Media
+    issuers: Media
+    uplink: Media
     _opened: contextlib.ExitStack = field(repr=False)
     closed: bool = False
 
@@ -111,6 +120,7 @@ def open_fram_stores(
 def _with_the_rest(
     opened: contextlib.ExitStack, ring: Media, registers: Media, state_dir: Path, *, fine: bool
 ) -> Stores:
+    migrate_journal(state_dir / JOURNAL_FILE)
     intervals = FINE_DEPTHS if fine else {}
     fine_media = tuple(
         _open_file(opened, state_dir / FINE_FILES[interval], Ring.size_for(depth, FILE_WRITE_UNIT))
@@ -122,9 +132,14 @@ def _with_the_rest(
     vault = _open_file(opened, state_dir / VAULT_FILE, Vault.size_for(FILE_WRITE_UNIT))
     units = _open_file(opened, state_dir / UNITS_FILE, UnitMemory.size_for(FILE_WRITE_UNIT))
     switch = _open_file(opened, state_dir / SWITCH_FILE, SwitchStateStore.size_for(FILE_WRITE_UNIT))
+    directives = _open_file(
+        opened, state_dir / DIRECTIVES_FILE, Directives.size_for(FILE_WRITE_UNIT)
+    )
     voltage = _open_file(
         opened, state_dir / VOLTAGE_FILE, VoltageLog.size_for(VOLTAGE_LOG_DEPTH, FILE_WRITE_UNIT)
     )
+    issuers = _open_file(opened, state_dir / ISSUERS_FILE, IssuerLedger.size_for(FILE_WRITE_UNIT))
+    uplink = _open_file(opened, state_dir / UPLINK_FILE, UplinkStateStore.size_for(FILE_WRITE_UNIT))
     return Stores(
         ring=ring,
         registers=registers,
@@ -133,7 +148,10 @@ def _with_the_rest(
         vault=vault,
         units=units,
         switch=switch,
+        directives=directives,
         voltage=voltage,
+        issuers=issuers,
+        uplink=uplink,
         _opened=opened.pop_all(),
     )
 

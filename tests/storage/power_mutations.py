@@ -31,12 +31,17 @@ class Mutation:
     def __str__(self) -> str:
         return self.name
 
-    def source(self) -> str:
-        """The module as it is."""
+    def spec(self) -> ModuleSpec:
+        """Where the module is."""
         spec = importlib.util.find_spec(f"meter_runtime.{self.module}")
         assert spec is not None
-        assert spec.origin is not None
-        return Path(spec.origin).read_text()
+        return spec
+
+    def source(self) -> str:
+        """The module as it is."""
+        origin = self.spec().origin
+        assert origin is not None
+        return Path(origin).read_text()
 
     def fits(self) -> bool:
         """There is one place for the fault."""
@@ -46,7 +51,9 @@ class Mutation:
         """How its scenario fails; None when it does not. Spoils this process."""
         name = f"meter_runtime.{self.module}"
         loader = _Mutated(self.source().replace(self.old, self.new))
-        module = importlib.util.module_from_spec(ModuleSpec(name, loader))
+        mutated = ModuleSpec(name, loader)
+        mutated.submodule_search_locations = self.spec().submodule_search_locations
+        module = importlib.util.module_from_spec(mutated)
         sys.modules[name] = module
         loader.exec_module(module)
         logging.disable(logging.CRITICAL)

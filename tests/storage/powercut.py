@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from functools import partial
 from unittest.mock import patch
 
+import power_command
 import power_journal
 import power_ring
 from power import Life, Tally, explore
+from power_command import CommandLife
 from power_journal import JournalLife, JournalStep
 from power_metering import (
     COARSE_TIME,
@@ -92,7 +94,13 @@ def _scenarios() -> dict[str, Scenario]:
         found[f"vault-{medium}"] = Scenario(partial(_vault, unit), 2, (0.02, 0.01), (0.2, 0.05))
         for name, commands in journals.items():
             begin = partial(_journal, commands, unit)
-            found[f"journal-{name}-{medium}"] = Scenario(begin, 2, (0.03, 0.03), (0.3, 0.2))
+            found[f"journal-{name}-{medium}"] = Scenario(begin, 2, (0.015, 0.03), (0.3, 0.2))
+        several = partial(_command, power_command.SEVERAL, unit)
+        found[f"command-several-{medium}"] = Scenario(several, 1, (0.02,))
+        rotation = partial(_command, power_command.ROTATION, unit)
+        found[f"command-rotation-{medium}"] = Scenario(rotation, 1, (0.02,))
+        one = partial(_command, power_command.ONE, unit)
+        found[f"command-one-{medium}"] = Scenario(one, 2, (0.003, 0.005), (0.05, 0.02))
         for name, lasting in (("lasting", True), ("forgetful", False)):
             begin = partial(_meter, WHOLE_DAY, lasting, unit)
             found[f"day-{name}-unit-{medium}"] = Scenario(begin, 1, (0.03,))
@@ -129,6 +137,10 @@ def _journal(steps: tuple[JournalStep, ...], write_unit: int, _: asyncio.Runner)
 
 def _vault(write_unit: int, _: asyncio.Runner) -> Life:
     return VaultLife.new(write_unit)
+
+
+def _command(numbers: tuple[int, ...], write_unit: int, runner: asyncio.Runner) -> Life:
+    return CommandLife.new(numbers, write_unit, runner)
 
 
 def _meter(steps: tuple[Step, ...], lasting: bool, write_unit: int, runner: asyncio.Runner) -> Life:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from meter_runtime.errors import MeterError
 from meter_runtime.storage.media import FileMedia, MemoryMedia
-from meter_runtime.storage.migration import migrate_registers, migrate_ring
+from meter_runtime.storage.migration import migrate_journal, migrate_registers, migrate_ring
 from meter_runtime.storage.registers import Checkpoint, RegisterStore, unit_mark
 from meter_runtime.storage.ring import LOAD_PROFILE_DEPTH, Flag, Record, Ring
 from meter_runtime.storage.twin import Twin
@@ -313,3 +313,46 @@ def migrated(kind: str) -> bytes:
         media = MemoryMedia(36_864, write_unit=512)
         Ring.open(media, 1800, LOAD_PROFILE_DEPTH, SERIAL, FIRST).extend(HISTORY)
     return media.read(0, media.size)
+
+
+def journal_of_format_1(*payloads: bytes) -> bytes:
+    """A journal with so many done commands, worked out from its description."""
+    entries = []
+    for number, payload in enumerate(payloads, 1):
+        head = b"Jo\x01\x02" + number.to_bytes(8, "big") + bytes((number,)) * 16
+        body = head + len(payload).to_bytes(2, "big") + payload
+        entries.append((body + zlib.crc32(body).to_bytes(4, "big")).ljust(512, b"\0"))
+    return b"".join(entries).ljust(32_768, b"\0")
+
+
+@pytest.mark.parametrize("payloads", [(), (b"did", b"this")])
+def test_a_journal_is_made_anew(
+    tmp_path: Path, payloads: tuple[bytes, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "journal.log"
+    path.write_bytes(journal_of_format_1(*payloads))
+    assert migrate_journal(path)
+    assert ("2 entries of format 1 are left behind" in caplog.text) is bool(payloads)
+    assert path.read_bytes() == bytes(131_072)
+    assert not migrate_journal(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", bytes(131_072), bytes(32_767), bytes(32_769), b"\x55" * 32_768]
+)
+def test_what_is_no_journal_of_format_1_is_left_alone(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "journal.log"
+    path.write_bytes(content)
+    assert not migrate_journal(path)
+    assert path.read_bytes() == content
+    path.unlink()
+    assert not migrate_journal(path)
+
+
+def test_a_running_meters_journal_is_not_touched(tmp_path: Path) -> None:
+    path = tmp_path / "journal.log"
+    path.write_bytes(journal_of_format_1())
+    holder = FileMedia(path, 32_768)
+    with pytest.raises(MeterError, match="another meter uses this file"):
+        migrate_journal(path)
+    holder.close()

@@ -32,7 +32,10 @@ FILES = {
     "vault.bin",
     "units.twin",
     "switch.twin",
+    "directives.twin",
     "voltage.log",
+    "issuers.twin",
+    "uplink.twin",
 }
 
 
@@ -104,6 +107,14 @@ def test_files_of_format_1_go_on(tmp_path: Path) -> None:
     kept = RegisterStore(opened.registers).load()
     assert kept is not None
     assert kept.unit == unit_mark("SIM-000001")
+    opened.close()
+
+
+def test_a_journal_of_format_1_is_replaced_by_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "journal.log").write_bytes(bytes(32_768))
+    opened = open_file_stores(tmp_path, fine=False)
+    journal = Journal.open(opened.journal)
+    assert (journal.depth, journal.entries(), journal.corrupt) == (JOURNAL_DEPTH, (), 0)
     opened.close()
 
 
