@@ -18,7 +18,8 @@ from meter_runtime.bench.clock import BenchClock
 from meter_runtime.bench.laboratory import DEVICE_KEY
 from meter_runtime.bench.load import LoadModel
 from meter_runtime.bench.options import BenchOptions
-from meter_runtime.clock import Clock, first_slot_of, jst_day, slot_start
+from meter_runtime.clock import first_slot_of, jst_day, slot_start
+from meter_runtime.discipline import CorrectableClock
 from meter_runtime.system_clock import SystemClock
 from meter_runtime.units.board_profiles import GENERIC, load_profile
 from meter_runtime.units.contracts import MeteringUnit, Nameplate, UnitKind, Wiring
@@ -65,7 +66,7 @@ async def _live_through(history_days: int, config: cfg.Config) -> str:
     return unit.snapshot()
 
 
-async def _build(config: cfg.Config, clock: Clock, unit: MeteringUnit) -> runtime.Meter:
+async def _build(config: cfg.Config, clock: CorrectableClock, unit: MeteringUnit) -> runtime.Meter:
     stores, board = runtime.open_stores(config), RealBoard(load_profile(GENERIC))
     return await runtime.build(config, stores, clock, DEVICE_KEY, board=board, metering_unit=unit)
 

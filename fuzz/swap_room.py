@@ -103,6 +103,9 @@ class StandIn:
     async def set_credentials(self, credentials: LinkCredentials) -> None:
         """The home joins anew, if there were one."""
 
+    async def vacate(self) -> None:
+        """It remembers nobody."""
+
     async def events(self) -> AsyncIterator[LinkEvent]:
         up = False
         while True:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from meter_runtime.clock import StepListeners, Trust
+from meter_runtime.discipline import Correction, Kind, Source
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,6 +54,13 @@ class LoopClock:
     def wall(self) -> float:
         # To the microsecond: a second must be one, however the sum was rounded.
         return round(self._loop.time() + self._ahead, 6)
+
+    def adjust(self, wall: float) -> Correction:
+        """At once, however much it is."""
+        by_s = wall - self.wall()
+        self._ahead += by_s
+        self._steps.tell()
+        return Correction(Kind.STEP, by_s, wall, Source.UTILITY)
 
     def call_at(self, when: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
         return self._loop.call_at(when, callback)

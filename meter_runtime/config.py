@@ -163,6 +163,27 @@ class BRoute(_Section, frozen=True):
     feed_in_as_forward: bool = False
 
 
+class ARoute(_Section, frozen=True):
+    """``[aroute]``: the way to the utility; off without a ``url``.
+
+    ``url`` is ``mqtts://host[:8883]``, or ``mqtt://`` where the way is protected otherwise. ``ca``,
+    ``certificate`` and ``key`` are PEM files. ``trust`` says whose commands the meter obeys. A
+    half-hour value is sent up to ``jitter_s`` after its boundary, so that meters do not all speak
+    at once.
+    """
+
+    url: str | None = None
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    username: str | None = None
+    password: Secret | None = None
+    password_file: Path | None = None
+    protocol: Literal["auto", "5", "3.1.1"] = "auto"
+    trust: Path | None = None
+    jitter_s: Annotated[float, msgspec.Meta(ge=0, le=900)] = 60.0
+
+
 class Log(_Section, frozen=True):
     """``[log]``: how much is written to standard error."""
 
@@ -181,6 +202,7 @@ class Config(_Section, frozen=True):
     units: Units = Units()
     switching: Switching = Switching()
     broute: BRoute = BRoute()
+    aroute: ARoute = ARoute()
     log: Log = Log()
 
 
@@ -191,14 +213,15 @@ def load(path: Path) -> Config:
         _check_keys(table, Config, "")
         config = msgspec.convert(table, Config, dec_hook=_convert)
         broute = _resolve(config.broute, path.parent)
+        aroute = _resolve_aroute(config.aroute, path.parent)
         storage = _placed(config.storage, path.parent)
     except msgspec.ValidationError as wrong:
         raise UsageError(f"{path}: {_explain(str(wrong))}") from None
     except UsageError as wrong:
         raise UsageError(f"{path}: {wrong}") from None
-    if config.broute.password is not None:
+    if config.broute.password is not None or config.aroute.password is not None:
         _warn_if_exposed(path, _GROUP_AND_WORLD)
-    return msgspec.structs.replace(config, broute=broute, storage=storage)
+    return msgspec.structs.replace(config, broute=broute, aroute=aroute, storage=storage)
 
 
 def _check_keys(table: Mapping[str, Any], kind: type[msgspec.Struct], section: str) -> None:
@@ -258,7 +281,7 @@ def _resolve(broute: BRoute, folder: Path) -> BRoute:
     if broute.password is not None and broute.password_file is not None:
         raise UsageError("[broute] has both password and password_file; keep one")
     if broute.password_file is not None:
-        password = _read_password(folder / broute.password_file)
+        password = _read_password("broute", folder / broute.password_file)
         broute = msgspec.structs.replace(broute, password=password)
     match broute.id, broute.password:
         case str(), None:
@@ -268,6 +291,29 @@ def _resolve(broute: BRoute, folder: Path) -> BRoute:
     return broute
 
 
+def _resolve_aroute(aroute: ARoute, folder: Path) -> ARoute:
+    """Check what belongs together; file names are relative to the configuration."""
+    if aroute.url is None:
+        return aroute
+    if aroute.trust is None:
+        raise UsageError("[aroute] has a url but no trust; add the file of keys to be trusted")
+    if aroute.url.startswith("mqtts:") and aroute.ca is None:
+        raise UsageError("[aroute] mqtts needs ca: the authority that the broker is checked by")
+    if (aroute.certificate is None) != (aroute.key is None):
+        raise UsageError("[aroute] certificate and key come together; add the other one")
+    if aroute.password is not None and aroute.password_file is not None:
+        raise UsageError("[aroute] has both password and password_file; keep one")
+    password = aroute.password
+    if aroute.password_file is not None:
+        password = _read_password("aroute", folder / aroute.password_file)
+    files = {
+        name: folder / file
+        for name in ("ca", "certificate", "key", "trust")
+        if (file := getattr(aroute, name)) is not None
+    }
+    return msgspec.structs.replace(aroute, password=password, **files)
+
+
 def _placed(storage: Storage, folder: Path) -> Storage:
     """The key file's name is relative to the configuration, as the password file's is."""
     if storage.device_key_file is None:
@@ -275,15 +321,15 @@ def _placed(storage: Storage, folder: Path) -> Storage:
     return msgspec.structs.replace(storage, device_key_file=folder / storage.device_key_file)
 
 
-def _read_password(path: Path) -> Secret:
+def _read_password(section: str, path: Path) -> Secret:
     try:
         text = path.read_text(encoding="ascii").strip()
     except UnicodeDecodeError:
-        raise UsageError(f"[broute] password_file: {path} is not ASCII text") from None
+        raise UsageError(f"[{section}] password_file: {path} is not ASCII text") from None
     except OSError as failure:
-        raise UsageError(f"[broute] password_file: {path}: {failure.strerror}") from None
+        raise UsageError(f"[{section}] password_file: {path}: {failure.strerror}") from None
     if not text:
-        raise UsageError(f"[broute] password_file: {path} is empty; write the password into it")
+        raise UsageError(f"[{section}] password_file: {path} is empty; write the password into it")
     # The service manager hands credentials over with a group bit that is an ACL's mask.
     _warn_if_exposed(path, _WORLD)
     return Secret(text)
@@ -291,4 +337,4 @@ def _read_password(path: Path) -> Secret:
 
 def _warn_if_exposed(path: Path, mask: int) -> None:
     if path.stat().st_mode & mask:
-        log.warning("%s holds the B-route password and others can read it; chmod 600 it", path)
+        log.warning("%s holds a password and others can read it; chmod 600 it", path)

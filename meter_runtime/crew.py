@@ -5,6 +5,7 @@ and B-route. Replacing a communication or an optional unit does not touch meteri
 unit begins a new history; what the old one counted stays on the medium and is not served any more.
 """
 
+import asyncio
 import logging
 import random
 from collections.abc import Iterator, Mapping
@@ -17,15 +18,16 @@ from meter_runtime.broute.credential_store import CredentialStore
 from meter_runtime.broute.credentials import BRouteCredentials
 from meter_runtime.broute.echonet.data import MeterSettings
 from meter_runtime.broute.service import BRouteService
-from meter_runtime.clock import HALF_HOUR_S, Clock, Trust, jst_day
+from meter_runtime.clock import HALF_HOUR_S, Clock, Trust, jst_day, wait_for_event
 from meter_runtime.comm.contracts import CommunicationUnit
-from meter_runtime.config import Config, Switching
+from meter_runtime.config import Config
 from meter_runtime.errors import MeterError
 from meter_runtime.events import EventBus
 from meter_runtime.functions.limiter import Limiter, LimiterPolicy, limited_current_a
 from meter_runtime.functions.switching import SwitchingService
 from meter_runtime.functions.voltage import VoltageService
 from meter_runtime.metrology.service import MeteringService
+from meter_runtime.storage.directives import Directives
 from meter_runtime.storage.media import Media
 from meter_runtime.storage.registers import RegisterStore
 from meter_runtime.storage.ring import FINE_DEPTHS, GENERATIONS, LOAD_PROFILE_DEPTH, Ring
@@ -59,6 +61,8 @@ from meter_runtime.units.vacant import NOBODY, VacantSlot
 log = logging.getLogger(__name__)
 
 BROUTE_PART = "B-route"
+LINK_DOWN_BOUND_S = 30.0
+"""How long a link that goes down may keep the next one waiting; drivers are quicker."""
 
 
 class Crew:
@@ -88,6 +92,14 @@ class Crew:
         self._bus = bus
         self._rng = rng
         self._memory = UnitMemory(stores.units)
+        self.directives = Directives(
+            stores.directives,
+            limit_a=config.switching.limit_a,
+            feed_in_as_forward=config.broute.feed_in_as_forward,
+            limit_changed=self._limit_changed,
+        )
+        self._broute_turn = asyncio.Lock()
+        """The keeper brings units, the utility credentials, and neither knows of the other."""
         self._communication: CommunicationUnit | None = None
         self._communication_serial = ""
         """As its nameplate says; a bare module only tells its address, and that once it is up."""
@@ -104,7 +116,7 @@ class Crew:
             SwitchStateStore(stores.switch),
             permitted=self._why_not_open,
             min_interval_s=config.switching.min_interval_s,
-            limiter=_limiter(config.switching),
+            limiter=self._limiter(),
             current_a=self._current_a,
         )
         self.voltage = VoltageService(None, clock, bus, VoltageLog.open(stores.voltage))
@@ -147,8 +159,9 @@ class Crew:
             case UnitKind.METERING:
                 self.metering.refit(VacantSlot(nameplate=self.metering.unit.nameplate))
             case UnitKind.COMMUNICATION:
-                await self._end_broute()
-                self._communication = None
+                async with self._broute_turn:
+                    await self._end_broute()
+                    self._communication = None
             case UnitKind.OPTIONAL:
                 self.switching.removed()
                 self.voltage.removed()
@@ -162,15 +175,37 @@ class Crew:
                 log.log(level, "%s: %s", finding.code, finding.text())
         self.findings, self.service = findings, service_of(findings)
         self._reviewed = True
-        await self._settle_broute()
-
-    async def credentials_changed(self, credentials: BRouteCredentials) -> None:
-        """They were stored: the home joins anew, by the unit that is plugged in now."""
-        self._remember_communication_unit()
-        if self.broute is None:
+        async with self._broute_turn:
             await self._settle_broute()
+
+    async def credentials_changed(self, credentials: BRouteCredentials | None) -> None:
+        """They were stored: the home joins anew, by the unit that is plugged in now.
+
+        None: they were revoked. From this call on nothing is told to the home; on return its
+        session is over, and the unit forgets it as soon as it can be reached.
+        """
+        if credentials is None:
+            if self.broute is not None:
+                self.broute.revoke()
         else:
-            await self.broute.set_credentials(credentials)
+            self._remember_communication_unit()
+        async with self._broute_turn:
+            if credentials is None:
+                await self._end_broute()
+                await self._settle_broute()
+            elif self.broute is not None:
+                await self.broute.set_credentials(credentials)
+            else:
+                await self._settle_broute()
+
+    def _limit_changed(self) -> None:
+        self.switching.limit(self._limiter())
+
+    def _limiter(self) -> Limiter | None:
+        limit_a = self.directives.limit_a
+        if limit_a is None:
+            return None
+        return Limiter(LimiterPolicy(limit_a, self._config.switching.limit_hold_s))
 
     def _why_not_open(self) -> str | None:
         """Why the supply must not be interrupted; closing is always allowed."""
@@ -258,17 +293,19 @@ class Crew:
         customer, unit = self._customer(), self._communication
         if customer is None or unit is None or not self.service.broute:
             await self._end_broute()
+            if unit is not None:
+                await unit.vacate()
             return
         if self.broute is not None:
             self._refresh()
             return
         self.broute = assemble(
-            self._config.broute,
             unit,
             self.metering,
             customer,
             self._clock,
             settings=self._shown(),
+            feed_in_as_forward=lambda: self.directives.feed_in_as_forward,
             interpose=self._interpose,
             bus=self._bus,
             rng=self._rng,
@@ -286,9 +323,13 @@ class Crew:
             self.broute.show(shown)
 
     async def _end_broute(self) -> None:
-        if self.broute is not None:
-            self.broute = None
-            await self._supervisor.drop(BROUTE_PART)
+        broute, self.broute = self.broute, None
+        if broute is None:
+            return
+        await self._supervisor.drop(BROUTE_PART)
+        bound = self._clock.monotonic() + LINK_DOWN_BOUND_S
+        if not await wait_for_event(self._clock, broute.ended, bound):
+            log.error("the link of the B-route does not come down")
 
     def _remember_communication_unit(self) -> None:
         if self._communication is None or not self._communication_serial:
@@ -297,12 +338,6 @@ class Crew:
             self._memory.remember(self._communication_serial)
         except MeterError as failure:
             log.error("%s; a replaced communication unit will not be noticed", failure)
-
-
-def _limiter(said: Switching) -> Limiter | None:
-    if said.limit_a is None:
-        return None
-    return Limiter(LimiterPolicy(said.limit_a, said.limit_hold_s))
 
 
 def _function_of(slot: Slot) -> OptionalFunction:

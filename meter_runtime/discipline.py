@@ -11,8 +11,9 @@ The wall time is worked out anew from the last correction at each reading, so no
 import enum
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
-from meter_runtime.clock import Trust
+from meter_runtime.clock import Clock, Trust
 
 SLEW_LIMIT_S = 10.0
 """A larger difference is stepped."""
@@ -78,6 +79,14 @@ class Correction:
     by_s: float
     at: float
     source: Source
+
+
+class CorrectableClock(Clock, Protocol):
+    """A meter's clock, which the utility may correct."""
+
+    def adjust(self, wall: float) -> Correction:
+        """The utility says that it is ``wall``, UTC seconds; what was made of it."""
+        ...
 
 
 class Discipline:

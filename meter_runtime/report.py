@@ -65,7 +65,7 @@ def handlers(meter: Meter) -> dict[str, Handler]:
 
 def status(meter: Meter) -> dict[str, Any]:
     """The meter at a glance."""
-    metering, clock, broute = meter.metering, meter.clock, meter.broute
+    metering, clock = meter.metering, meter.clock
     oldest, newest = metering.ring.oldest(), metering.ring.newest()
     return {
         "meter_id": meter.config.meter.id,
@@ -103,8 +103,8 @@ def status(meter: Meter) -> dict[str, Any]:
         "storage": _storage(meter),
         "switch": _switch(meter.crew.switching.status),
         "voltage": _voltage(meter.crew.voltage.status),
-        "broute": {"in_service": False} if broute is None else broute.report(),
-        "aroute": None,
+        "broute": meter.provisioning.report(),
+        "aroute": None if meter.aroute is None else meter.aroute.report(),
     }
 
 

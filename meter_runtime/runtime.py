@@ -1,4 +1,4 @@
-"""Boot and wiring of one meter: stores, units, metrology, B-route.
+"""Boot and wiring of one meter: stores, units, metrology, B-route, A-route.
 
 Nothing is decided here. :func:`build` opens what is kept, has the units found, and joins the rooms
 to each other; :class:`Meter` runs them under one supervisor. The bench builds its meter through the
@@ -8,16 +8,18 @@ same function, so the runtime cannot tell a virtual laboratory from hardware.
 import logging
 import random
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from meter_runtime.broute.assembly import Direct, Interposition
 from meter_runtime.broute.credential_store import CredentialStore
 from meter_runtime.broute.credentials import BRouteCredentials
+from meter_runtime.broute.provisioning import CredentialsChanged, Provisioning
 from meter_runtime.broute.service import BRouteService
-from meter_runtime.clock import Clock
 from meter_runtime.comm.contracts import LinkCredentials, LinkStarted, UnitFault
 from meter_runtime.comm.ports import open_port
 from meter_runtime.config import Config, Units
 from meter_runtime.crew import Crew
+from meter_runtime.discipline import CorrectableClock
 from meter_runtime.errors import MeterError
 from meter_runtime.events import EventBus
 from meter_runtime.functions.calls import OptionalUnitAnswers, OptionalUnitSilent
@@ -41,7 +43,12 @@ from meter_runtime.units.contracts import MeteringUnit, UnitKind
 from meter_runtime.units.discovery import Wanted
 from meter_runtime.units.keeper import Keeper
 
+if TYPE_CHECKING:
+    from meter_runtime.aroute.service import ARouteService
+
 log = logging.getLogger(__name__)
+
+AROUTE_PART = "A-route"
 
 
 @dataclass(slots=True)
@@ -49,12 +56,15 @@ class Meter:
     """One meter, wired; :meth:`run` brings it to life."""
 
     config: Config
-    clock: Clock
+    clock: CorrectableClock
     bus: EventBus
     keeper: Keeper
     crew: Crew
     credentials: CredentialStore | None
     """None where the vault cannot be used: the meter measures, and serves nobody."""
+    provisioning: Provisioning
+    aroute: "ARouteService | None"
+    """The service to the utility; None where none is configured."""
     journal: Journal
     supervisor: Supervisor
     stores: Stores
@@ -84,11 +94,7 @@ class Meter:
         ``counter`` is that of the command that says so. Raises MeterError when they cannot be
         stored; those before then stand.
         """
-        if self.credentials is None:
-            raise MeterError("the vault cannot be used; see the log of the meter's start")
-        self.credentials.rewrite(credentials, counter)
-        await self.crew.credentials_changed(credentials)
-        await self.keeper.review()
+        await self.provisioning.provision(credentials.link, credentials.accepted_on, counter)
 
     def stop(self) -> None:
         """Ask :meth:`run` to end."""
@@ -131,7 +137,7 @@ def persisted_time(stores: Stores) -> float | None:
 async def build(
     config: Config,
     stores: Stores,
-    clock: Clock,
+    clock: CorrectableClock,
     device_key: bytes,
     *,
     board: Board,
@@ -169,6 +175,24 @@ async def build(
         keeper = Keeper(
             board, wanted_units(config.units), crew, clock, bus=bus, rng=rng, given=given
         )
+        provisioning = _provisioning(credentials, crew, keeper, bus)
+        aroute = None
+        if config.aroute.url is not None:
+            from meter_runtime.aroute_wiring import wire
+
+            aroute = wire(
+                config,
+                stores,
+                device_key,
+                journal,
+                crew=crew,
+                keeper=keeper,
+                provisioning=provisioning,
+                clock=clock,
+                bus=bus,
+                rng=rng,
+            )
+            supervisor.add(AROUTE_PART, aroute.run)
         _join(bus, crew, keeper)
         await keeper.start()
     except BaseException:
@@ -182,6 +206,8 @@ async def build(
         keeper,
         crew,
         credentials,
+        provisioning,
+        aroute,
         journal,
         supervisor,
         stores,
@@ -199,6 +225,23 @@ def wanted_units(units: Units) -> dict[str, Wanted]:
         "metering": Wanted(units.metering.driver, units.metering.options),
         "optional": Wanted(units.optional.driver, units.optional.options),
     }
+
+
+def _provisioning(
+    store: CredentialStore | None, crew: Crew, keeper: Keeper, bus: EventBus
+) -> Provisioning:
+    """Whom the meter serves, and what has to happen when that changes."""
+
+    async def changed(now: BRouteCredentials | None) -> None:
+        bus.publish(CredentialsChanged(provisioning.version, now is not None))
+        await crew.credentials_changed(now)
+        await keeper.review()
+
+    def report() -> dict[str, Any]:
+        return {"in_service": False} if crew.broute is None else crew.broute.report()
+
+    provisioning = Provisioning(store, changed, report)
+    return provisioning
 
 
 def _join(bus: EventBus, crew: Crew, keeper: Keeper) -> None:

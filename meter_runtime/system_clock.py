@@ -5,7 +5,7 @@ clock by hand moves a meter that knows better. Sources, the best first:
 
 =============  =====================================================================
 network        the host's clock while the kernel says that it is synchronised
-utility        :meth:`SystemClock.set`
+utility        :meth:`SystemClock.adjust`
 rtc            at the start; each day while nobody better was heard, to follow drift
 host           the host's clock, kept by nobody, if it is plausible: COARSE
 persisted      the last time the meter stored, when the host's is earlier: COARSE
@@ -152,7 +152,7 @@ class SystemClock:
             self._rtc.close()
         self._check_timer = self._rtc_timer = self._unwatch = self._rtc = None
 
-    def set(self, wall: float) -> Correction:
+    def adjust(self, wall: float) -> Correction:
         """The utility says that it is ``wall``; ignored while the host is synchronised.
 
         Raises ValueError for a time that no calendar can name.

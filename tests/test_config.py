@@ -270,3 +270,38 @@ def test_root_or_not_an_unreadable_file_is_named(write: Write) -> None:
         pytest.skip("root reads everything")
     with pytest.raises(MeterError, match="cannot be read: Permission denied"):
         load(path)
+
+
+A_ROUTE = '[aroute]\nurl = "mqtts://broker.example"\nca = "ca.pem"\ntrust = "trust.toml"\n'
+
+
+def test_files_of_the_way_to_the_utility_are_relative_to_the_configuration(write: Write) -> None:
+    path = write(METER + A_ROUTE + 'certificate = "tls.pem"\nkey = "/etc/tls.key"\n')
+    aroute = load(path).aroute
+    assert aroute.ca == path.parent / "ca.pem"
+    assert aroute.trust == path.parent / "trust.toml"
+    assert aroute.certificate == path.parent / "tls.pem"
+    assert aroute.key == Path("/etc/tls.key")
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ('[aroute]\nurl = "mqtt://b"\n', "[aroute] has a url but no trust"),
+        ('[aroute]\nurl = "mqtts://b"\ntrust = "t"\n', "[aroute] mqtts needs ca"),
+        (A_ROUTE + 'key = "k"\n', "[aroute] certificate and key come together"),
+        (A_ROUTE + 'password = "p"\npassword_file = "f"\n', "keep one"),
+        (A_ROUTE + "jitter_s = 901\n", "[aroute] jitter_s"),
+        (A_ROUTE + 'protocol = "4"\n', '[aroute] protocol: "4" is not one of its values'),
+    ],
+)
+def test_what_does_not_go_together_on_the_way_to_the_utility_is_told(
+    write: Write, section: str, said: str
+) -> None:
+    assert said in mistake(write(METER + section))
+
+
+def test_the_password_of_the_broker_may_lie_in_a_file(write: Write) -> None:
+    path = write(METER + A_ROUTE + 'password_file = "broker-password"\n')
+    Path("broker-password").write_text(PASSWORD + "\n", encoding="ascii")
+    assert load(path).aroute.password == Secret(PASSWORD)

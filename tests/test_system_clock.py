@@ -266,7 +266,7 @@ def test_the_utility_sets_a_clock_that_no_network_keeps(by_s: float, kind: Kind)
     lab.clock.start()
     before = lab.steps
     now = lab.clock.wall()
-    done = lab.clock.set(now + by_s)
+    done = lab.clock.adjust(now + by_s)
     assert (done.kind, done.source) == (kind, Source.UTILITY)
     assert done.by_s == pytest.approx(by_s, abs=1e-6)
     assert lab.steps == before + (kind is Kind.STEP)
@@ -278,11 +278,11 @@ def test_the_utility_sets_a_clock_that_no_network_keeps(by_s: float, kind: Kind)
 def test_the_utility_does_not_move_a_clock_that_the_network_keeps() -> None:
     lab = Lab(kept=True)
     lab.clock.start()
-    done = lab.clock.set(TRUTH + 100)
+    done = lab.clock.adjust(TRUTH + 100)
     assert (done.kind, done.by_s) == (Kind.IGNORED, 100.0)
     assert lab.error == 0
     with pytest.raises(ValueError, match="no wall time"):
-        Lab().clock.set(float("nan"))
+        Lab().clock.adjust(float("nan"))
 
 
 def test_the_rtc_is_set_at_a_full_second_once_the_network_is_heard_and_then_daily() -> None:
@@ -330,7 +330,7 @@ def test_the_rtc_is_set_again_when_the_network_moves_the_clock() -> None:
 def test_the_rtc_carries_on_what_the_utility_said() -> None:
     lab = Lab(off_by=300.0)
     lab.clock.start()
-    lab.clock.set(lab.host.truth)
+    lab.clock.adjust(lab.host.truth)
     lab.host.advance(3)
     sources = [lab.clock.source]
     lab.host.leap(RTC_INTERVAL_S)
@@ -426,7 +426,7 @@ def test_a_clock_nobody_confirms_is_coarse_after_a_while_and_then_synced_again(
 def test_a_coarse_clock_that_the_utility_set_does_not_follow_the_host() -> None:
     lab = Lab(off_by=300.0, rtc=False)
     lab.clock.start()
-    lab.clock.set(lab.host.truth)
+    lab.clock.adjust(lab.host.truth)
     lab.host.leap(HOLDOVER_S + 5)
     assert lab.clock.trust is Trust.COARSE
     lab.host.advance(60)

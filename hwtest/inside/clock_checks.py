@@ -118,7 +118,7 @@ async def a_clock_nobody_set_is_not_believed() -> str:
     clock = SystemClock()
     clock.start()
     before = clock.trust
-    clock.set(_START)
+    clock.adjust(_START)
     believed = (clock.source, clock.trust, clock.wall() - _START < 1)
     clock.close()
     set_clock(_START)

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from meter_runtime.clock import StepListeners, Trust
+from meter_runtime.discipline import AGREEMENT_S, SLEW_LIMIT_S, SLEW_RATE, Correction, Kind, Source
 from meter_runtime.errors import MeterError, UsageError
 
 MAX_ADVANCE_S = 45 * 86_400
@@ -64,6 +65,8 @@ class BenchClock:
         self._wall = _checked_wall(start)
         self._wall_base = self._monotonic
         self._rate = 0.0
+        self._slew = 0.0
+        self._slew_end: BenchTimer | None = None
         self._timers: list[tuple[float, int, BenchTimer]] = []
         self._serial = 0
         self._cancelled = 0  # about: it says when tidying is worth it
@@ -79,7 +82,7 @@ class BenchClock:
         return self._monotonic + (self._loop.time() - self._loop_base)
 
     def wall(self) -> float:
-        return self._wall + (self.monotonic() - self._wall_base) * (1 + self._rate)
+        return self._wall + (self.monotonic() - self._wall_base) * self._speed
 
     @property
     def rate_ppm(self) -> float:
@@ -95,13 +98,31 @@ class BenchClock:
 
     def set_wall(self, wall: float) -> None:
         """Set the wall clock, UTC seconds; monotonic time goes on undisturbed."""
-        self._set_wall(_checked_wall(wall))
+        wall = _checked_wall(wall)
+        self._end_slew()
+        self._set_wall(wall)
         self._steps.tell()
+
+    def adjust(self, wall: float) -> Correction:
+        """The utility says that it is ``wall``: as a meter's clock, slewed up to 10 s, else set.
+
+        Raises UsageError for a time that no calendar can name.
+        """
+        by_s = _checked_wall(wall) - self.wall()
+        unset, self.trust = self.trust is Trust.UNSET, Trust.SYNCED
+        if unset or abs(by_s) > SLEW_LIMIT_S:
+            kind = Kind.STEP
+            self.set_wall(wall)
+        elif abs(by_s - self._slewing_s) > AGREEMENT_S:
+            kind = Kind.SLEW
+            self._begin_slew(by_s)
+        else:
+            kind = Kind.AGREED
+        return Correction(kind, by_s, wall, Source.UTILITY)
 
     def step(self, seconds: float) -> None:
         """Move the wall clock by this much, forward or back."""
-        self._set_wall(_checked_wall(self.wall() + seconds))
-        self._steps.tell()
+        self.set_wall(self.wall() + seconds)
 
     def on_step(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back after each :meth:`set_wall` and :meth:`step`, for which no time passes."""
@@ -140,7 +161,7 @@ class BenchClock:
         while True:
             before = self._monotonic
             minute = MINUTE_S * (math.floor(self._wall_now() / MINUTE_S) + 1)
-            minute_at = before + (minute - self._wall_now()) / (1 + self._rate)
+            minute_at = before + (minute - self._wall_now()) / self._speed
             due = self._next_due()
             if minute_at - TOGETHER_S < due < minute_at:
                 due = minute_at
@@ -163,7 +184,29 @@ class BenchClock:
                 return
 
     def _wall_now(self) -> float:
-        return self._wall + (self._monotonic - self._wall_base) * (1 + self._rate)
+        return self._wall + (self._monotonic - self._wall_base) * self._speed
+
+    @property
+    def _speed(self) -> float:
+        """Seconds of the wall clock to a monotonic one."""
+        return 1 + self._rate + self._slew
+
+    @property
+    def _slewing_s(self) -> float:
+        """What a running slew has still to add."""
+        end = self._slew_end
+        return 0.0 if end is None else (end.when - self.monotonic()) * self._slew
+
+    def _begin_slew(self, by_s: float) -> None:
+        self._end_slew()
+        self._slew = math.copysign(SLEW_RATE, by_s)
+        self._slew_end = self.call_at(self.monotonic() + abs(by_s) / SLEW_RATE, self._end_slew)
+
+    def _end_slew(self) -> None:
+        if self._slew_end is not None:
+            self._slew_end.cancel()
+        self._set_wall(self.wall())
+        self._slew, self._slew_end = 0.0, None
 
     def _set_wall(self, wall: float) -> None:
         self._wall_base = self.monotonic()

@@ -4,6 +4,7 @@ Nothing is decided here: settings come from the configuration and the metering u
 """
 
 import random
+from collections.abc import Callable
 from typing import Protocol
 
 from meter_runtime.broute.announcer import Announcer
@@ -67,26 +68,26 @@ def shown_settings(said: BRoute, nameplate: Nameplate, *, reverse: bool) -> Mete
 
 
 def assemble(
-    said: BRoute,
     unit: CommunicationUnit,
     metering: LiveMeter,
     credentials: BRouteCredentials,
     clock: Clock,
     *,
     settings: MeterSettings,
+    feed_in_as_forward: Callable[[], bool],
     interpose: Interposition,
     bus: EventBus,
     rng: random.Random,
 ) -> BRouteService:
     """The service to the home over ``unit``; it is not started."""
 
-    def present() -> BRouteCredentials:
+    def present() -> BRouteCredentials | None:
         return service.credentials
 
     def mac() -> bytes | None:
         return unit.mac
 
-    home = HomeData(metering, clock, mac, present, feed_in_as_forward=said.feed_in_as_forward)
+    home = HomeData(metering, clock, mac, present, feed_in_as_forward=feed_in_as_forward)
     node = EchonetNode(settings, interpose.data(home))
     service = BRouteService(
         interpose.link(unit), node, Announcer(node, rng), credentials, clock, bus=bus

@@ -1,8 +1,8 @@
 """What the home may be told, read live from the meter.
 
 Joins the live registers, the ring and the clock into the values the ECHONET Lite objects show,
-and applies the service's rules on the way: nothing from before the acceptance day, and
-generation shown as forward energy where the contract feeds everything in.
+and applies the service's rules on the way: nothing without credentials, nothing from before the
+acceptance day, and generation shown as forward energy where the contract feeds everything in.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,9 @@ from meter_runtime.storage.ring import Record
 
 _DAY_BITS = 22
 """Room for any calendar day's ordinal."""
+_ALL_DAYS = 0
+_NO_DAY = (1 << _DAY_BITS) - 1
+"""After every day of the calendar."""
 
 
 class LiveMeter(Protocol):
@@ -40,29 +43,31 @@ class LiveMeter(Protocol):
 
 
 class HomeData:
-    """Implements :class:`meter_runtime.broute.echonet.data.MeterData` on the running meter."""
+    """Implements :class:`meter_runtime.broute.echonet.data.MeterData` on the running meter.
+
+    ``credentials`` are None once they were revoked. ``feed_in_as_forward`` may change while it
+    serves.
+    """
 
     def __init__(
         self,
         meter: LiveMeter,
         clock: Clock,
         eui64: Callable[[], bytes | None],
-        credentials: Callable[[], BRouteCredentials],
+        credentials: Callable[[], BRouteCredentials | None],
         *,
-        feed_in_as_forward: bool = False,
+        feed_in_as_forward: Callable[[], bool] = lambda: False,
     ) -> None:
         self._meter = meter
         self._clock = clock
         self._eui64 = eui64
         self._credentials = credentials
-        self._swap = feed_in_as_forward
+        self._swaps = feed_in_as_forward
 
     @property
     def epoch(self) -> int:
         # With the credentials the acceptance day changes, and with it what may be told.
-        accepted_on = self._credentials().accepted_on
-        day = 0 if accepted_on is None else accepted_on.toordinal()
-        return self._meter.version << _DAY_BITS | day
+        return (self._meter.version << 1 | self._swaps()) << _DAY_BITS | self._first_day()
 
     def wall(self) -> float:
         return self._clock.wall()
@@ -77,10 +82,10 @@ class HomeData:
         return self._meter.faulty
 
     def forward_mwh(self) -> int | None:
-        return self._meter.reverse_mwh if self._swap else self._meter.forward_mwh
+        return self._register(reverse=self._swaps())
 
     def reverse_mwh(self) -> int | None:
-        return self._meter.forward_mwh if self._swap else self._meter.reverse_mwh
+        return self._register(reverse=not self._swaps())
 
     def power_w(self) -> int | None:
         return self._signed(self._meter.power_w)
@@ -92,7 +97,10 @@ class HomeData:
         return self._signed(self._meter.current_t_ma)
 
     def boundary(self, slot: int) -> tuple[int, int] | None:
-        accepted_on = self._credentials().accepted_on
+        credentials = self._credentials()
+        if credentials is None:
+            return None
+        accepted_on = credentials.accepted_on
         if accepted_on is not None and slot < first_slot_of(accepted_on):
             return None
         record = self._meter.record(slot)
@@ -100,10 +108,24 @@ class HomeData:
 
     def minute(self, minute: int) -> tuple[int, int] | None:
         values = self._meter.minute(minute)
-        return None if values is None else self._ordered(values)
+        return None if values is None or self._credentials() is None else self._ordered(values)
+
+    def _first_day(self) -> int:
+        credentials = self._credentials()
+        if credentials is None:
+            return _NO_DAY
+        day = credentials.accepted_on
+        return _ALL_DAYS if day is None else day.toordinal()
+
+    def _register(self, *, reverse: bool) -> int | None:
+        if self._credentials() is None:
+            return None
+        return self._meter.reverse_mwh if reverse else self._meter.forward_mwh
 
     def _ordered(self, pair: tuple[int, int]) -> tuple[int, int]:
-        return (pair[1], pair[0]) if self._swap else pair
+        return (pair[1], pair[0]) if self._swaps() else pair
 
     def _signed(self, value: int | None) -> int | None:
-        return -value if self._swap and value is not None else value
+        if value is None or self._credentials() is None:
+            return None
+        return -value if self._swaps() else value

@@ -52,7 +52,8 @@ class BRouteService:
         self.unit = unit
         self.node = node
         self.announcer = announcer
-        self.credentials = credentials
+        self.credentials: BRouteCredentials | None = credentials
+        """None once they were revoked: nothing is told any more."""
         self.link = LinkStatus()
         self._clock = clock
         self._bus = bus
@@ -63,19 +64,31 @@ class BRouteService:
         self.idle = asyncio.Event()
         """Nothing of ours is on its way through the communication unit."""
         self.idle.set()
+        self.ended = asyncio.Event()
+        """Nobody uses the communication unit: not started yet, or the link was brought down."""
+        self.ended.set()
 
     async def run(self) -> None:
-        """Serve until cancelled; the link is brought down on the way out."""
-        await self.unit.start(self.credentials.link)
-        self._serving = True
+        """Serve until cancelled; the link is brought down on the way out.
+
+        Returns at once where the credentials were revoked.
+        """
+        if self.credentials is None:
+            return
+        self.ended.clear()
         try:
+            await self.unit.start(self.credentials.link)
+            self._serving = True
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._follow_link())
                 group.create_task(self._answer())
                 group.create_task(self._announce())
         finally:
             self._serving = False
-            await self.unit.stop()
+            try:
+                await self.unit.stop()
+            finally:
+                self.ended.set()
 
     async def set_credentials(self, credentials: BRouteCredentials) -> None:
         """The utility rewrote ID, password and acceptance day: the home must join anew.
@@ -92,11 +105,23 @@ class BRouteService:
             self._announcer_stirred.set()
             await self.unit.set_credentials(credentials.link)
 
+    def revoke(self) -> None:
+        """The service to this home is over, from here on: it is told nothing, joined or not.
+
+        Whoever runs this service ends it then.
+        """
+        self.credentials = None
+        self.link.credentials_changed()
+        self._serving = False
+        self.announcer.peer_gone(self._clock.monotonic())
+
     def show(self, settings: MeterSettings) -> None:
         """Answer and announce with these settings from now on, and with the present ID (EPC C0).
 
         What the home had chosen to see (E5, ED, EF) is forgotten.
         """
+        if self.credentials is None:
+            return
         own = replace(settings, route_b_id=self.credentials.link.route_b_id)
         self.node = self.node.with_settings(own)
         self.announcer.exchange_node(self.node)
@@ -118,6 +143,8 @@ class BRouteService:
 
     def report(self) -> dict[str, Any]:
         """The ``broute`` part of the status document."""
+        if self.credentials is None:
+            return {"in_service": False}
         session = self.link.session
         return {
             "in_service": True,
@@ -163,6 +190,8 @@ class BRouteService:
         while True:
             datagram = await self.unit.recv()
             payload = datagram.payload
+            if self.credentials is None:
+                continue
             answer = self.node.handle(payload)
             if answer is not None:
                 await self._send(answer, datagram.peer)

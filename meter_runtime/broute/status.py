@@ -56,6 +56,16 @@ class Items:
     connection: bool
     communication_unit: bool
 
+    @property
+    def bits(self) -> int:
+        """The four as bits 0 to 3, in the order above; 1 is clear."""
+        return (
+            self.startup
+            | self.authentication << 1
+            | self.connection << 2
+            | self.communication_unit << 3
+        )
+
 
 _DEFINED = {
     Items(startup=True, authentication=True, connection=True, communication_unit=True),
@@ -142,6 +152,11 @@ class LinkStatus:
     @property
     def items(self) -> Items:
         return Items(self.started, self.authenticated, self.session is not None, self.unit_normal)
+
+    def diagnosis(self) -> tuple[int, int]:
+        """The diagnosis in two numbers: the message, and the items' bits."""
+        items = self.items
+        return int(message_of(items)[0]), items.bits
 
     def report(self) -> dict[str, Any]:
         """The diagnosis part of the status document."""

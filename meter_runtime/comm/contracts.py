@@ -151,6 +151,15 @@ class LinkPort(Protocol):
         """Drop the session and admit only holders of the new credentials."""
         ...
 
+    async def vacate(self) -> None:
+        """Have the unit forget whom it admitted, at once or once it can be reached.
+
+        For a unit that nobody is to be served by: it may live on with credentials that count no
+        more. It then answers no beacon and no join. Until :meth:`start`, :meth:`stop` or success;
+        returns at once, tells no events, and does nothing while the link is wanted.
+        """
+        ...
+
     def events(self) -> AsyncIterator[LinkEvent]:
         """Link events in order; one reader."""
         ...

@@ -246,7 +246,7 @@ async def test_a_stop_is_bounded_by_a_mute_module() -> None:
         await lab.join()
         lab.module.silent = True
         stopping = asyncio.create_task(lab.unit.stop())
-        await lab.clock.advance(19.0)
+        await lab.clock.advance(12.0)
         assert not stopping.done()
         await lab.clock.advance(2.0)
         assert stopping.done()
@@ -276,6 +276,23 @@ async def test_new_credentials_restart_the_link() -> None:
         assert left == PeerLeft(HOME)
         assert isinstance(started, LinkStarted)
         assert "SKSETPWD C NEWPASSWORD1" in lab.module.heard
+
+
+@pytest.mark.parametrize("by", ["rewriting", "starting anew"])
+async def test_what_the_former_home_asked_is_not_read_for_the_next(by: str) -> None:
+    async with laboratory() as lab:
+        await lab.join()
+        lab.ports[-1].say(lab.module.datagram(b"of the former home"))
+        await turns()
+        if by == "rewriting":
+            await lab.unit.set_credentials(CREDENTIALS)
+        else:
+            await lab.unit.stop()
+            await lab.unit.start(CREDENTIALS)
+        await turns()
+        await lab.join()
+        lab.ports[-1].say(lab.module.datagram(b"of the next"))
+        assert (await lab.unit.recv()).payload == b"of the next"
 
 
 async def test_a_defect_in_the_driver_costs_a_restart_only(

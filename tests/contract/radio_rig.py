@@ -98,6 +98,16 @@ class SkstackRig:
         if self._port is not None:
             self._port.say(None)
 
+    def lose_host(self) -> None:
+        """The program at its port has died; the module lives on."""
+        if self._port is not None:
+            self._port.say(None)
+
+    def admits_somebody(self) -> bool:
+        """The module answers beacon requests, or holds what a home could join by."""
+        state = self._module.state
+        return bool(state.registers[Reg.ANSWER_BEACONS]) or state.credentials is not None
+
     def plug(self) -> None:
         self.unplugged = False
         self._air.attach(self._module, self._from_module)

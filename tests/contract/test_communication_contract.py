@@ -153,6 +153,26 @@ async def test_it_is_stopped_twice_and_started_again(profile: str) -> None:
 
 
 @every
+async def test_vacated_it_forgets_whom_a_program_before_had_it_admit(profile: str) -> None:
+    async with link(profile) as at:
+        meter, _ = await at.joined()
+        at.rig.lose_host()
+        await at.event(UnitFault, FAULT_S)
+        await at.unit.stop()
+        assert at.rig.admits_somebody()
+        successor = at.rig.build()
+        await successor.vacate()
+        await at.rig.clock.until(lambda: not at.rig.admits_somebody(), START_S)
+        await at.rig.clock.until(lambda: not at.rig.opened, START_S)
+        at.rig.home_joins(CREDENTIALS, meter)
+        at.rig.clock.move(60)
+        assert not at.rig.admits_somebody()
+        await successor.start(CREDENTIALS)
+        await at.rig.clock.until(at.rig.admits_somebody, START_S)
+        await at.rig.clock.during(asyncio.ensure_future(successor.stop()))
+
+
+@every
 async def test_a_module_that_is_pulled_out_is_told_and_comes_back(profile: str) -> None:
     async with link(profile) as at:
         await at.started()

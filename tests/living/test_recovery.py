@@ -13,7 +13,6 @@ from meter_runtime import report, runtime
 from meter_runtime.bench.clock import BenchClock
 from meter_runtime.bench.laboratory import DEVICE_KEY
 from meter_runtime.bench.options import BenchOptions
-from meter_runtime.clock import Clock
 from meter_runtime.comm.skstack.driver import LOOK_EVERY_S
 from meter_runtime.runtime import Meter
 from meter_runtime.units.board_profiles import GENERIC, load_profile
@@ -34,7 +33,9 @@ ON = b"\x30"
 
 
 @asynccontextmanager
-async def serving(tmp_path: Path, clock: Clock, look_every_s: float = 0.2) -> AsyncIterator[Meter]:
+async def serving(
+    tmp_path: Path, clock: BenchClock, look_every_s: float = 0.2
+) -> AsyncIterator[Meter]:
     """A meter on the room's module, until the end of the block; its state is in ``tmp_path``.
 
     It looks after its module far more often than in the field: a restart shows at once.

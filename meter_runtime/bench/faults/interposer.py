@@ -89,6 +89,9 @@ class _Unit:
     async def set_credentials(self, credentials: LinkCredentials) -> None:
         await self._unit.set_credentials(credentials)
 
+    async def vacate(self) -> None:
+        await self._unit.vacate()
+
     def events(self) -> AsyncIterator[LinkEvent]:
         return self._unit.events()
 

@@ -80,6 +80,8 @@ class MeterDriver:
         self._session = Session(lifetime_s)
         self._credentials: LinkCredentials | None = None
         self._restart_wanted = False
+        self._vacating = False
+        self._vacated = False
         self._port_open = False
         self._rest_until = 0.0
         self._backoff_s = BACKOFF_FIRST_S
@@ -98,7 +100,11 @@ class MeterDriver:
 
     def start(self, credentials: LinkCredentials, now: float) -> None:
         """Serve holders of these credentials, and keep serving until :meth:`stop`."""
-        if self.phase is not Phase.STOPPED:
+        if self._vacating:
+            # Bringing it up begins by having everything forgotten.
+            self._vacating = False
+            self._dialogue.abandon()
+        elif self.phase is not Phase.STOPPED:
             self.set_credentials(credentials, now)
             return
         self._credentials = credentials
@@ -108,7 +114,7 @@ class MeterDriver:
     def stop(self, now: float) -> None:
         """End the session and answer no join; ``phase`` becomes STOPPED, at once or soon."""
         self._credentials = None
-        self._restart_wanted = False
+        self._restart_wanted = self._vacating = False
         self._drop_sends()
         if self.phase is Phase.SERVING:
             self._take_down(now)
@@ -120,9 +126,21 @@ class MeterDriver:
         elif self.phase is not Phase.STOPPING:
             self.phase = Phase.STOPPED
 
+    def vacate(self, now: float) -> None:
+        """Where nobody is to be served: have the module forget whom it admitted, then stop.
+
+        Tried until the module has answered; ``phase`` is STOPPED then, and at once where that
+        was so already.
+        """
+        if self.phase is not Phase.STOPPED or self._vacated:
+            return
+        self._vacating = True
+        self._backoff_s = BACKOFF_FIRST_S
+        self._bring_up(now)
+
     def set_credentials(self, credentials: LinkCredentials, now: float) -> None:
         """Drop the session and start over with these."""
-        if self.phase is Phase.STOPPED:
+        if self.phase is Phase.STOPPED or self._vacating:
             return
         self._credentials = credentials
         if self.phase is Phase.SERVING:
@@ -169,7 +187,7 @@ class MeterDriver:
         self._port_open = False
         self._dialogue.abandon()
         self._output.clear()
-        if self.phase is Phase.STOPPING and self._credentials is None:
+        if self.phase is Phase.STOPPING and self._credentials is None and not self._vacating:
             self._drop_sends()
             self._events += self._session.end()
             self.phase = Phase.STOPPED
@@ -258,7 +276,7 @@ class MeterDriver:
                     after(self._dialogue.result, now)
             case State.FAILED:
                 self._dialogue.state = State.IDLE
-                if self.phase is Phase.STOPPING:
+                if self.phase is Phase.STOPPING and not self._vacating:
                     self._taken_down(None, now)
                 else:
                     self._fault(self._dialogue.reason, now)
@@ -268,8 +286,13 @@ class MeterDriver:
         if not self._port_open:
             self.phase = Phase.OFFLINE
             return
-        self.phase = Phase.STARTING
         self._reader.hex_data = None
+        if self._vacating:
+            self.phase = Phase.STOPPING
+            self._run(scripts.forget(), self._forgotten, now)
+            return
+        self._vacated = False
+        self.phase = Phase.STARTING
         self._run(scripts.identify(self._expected), self._identified, now)
 
     def _identified(self, identity: scripts.Identity, now: float) -> None:
@@ -335,6 +358,11 @@ class MeterDriver:
         else:
             self._bring_up(now)
 
+    def _forgotten(self, _: object, now: float) -> None:
+        self._vacating, self._vacated = False, True
+        self._count("vacated")
+        self.phase = Phase.STOPPED
+
     def _advance(self, now: float) -> None:
         """Begin what can begin: a restart, a look at the module, the next datagram."""
         if self.phase is Phase.STARTING and self._restart_wanted and self._between_scans():
@@ -370,7 +398,7 @@ class MeterDriver:
     def _follow(self, reply: Event | RxUdp, now: float) -> None:
         """What the module tells unasked matters while a session can exist."""
         identity = self.identity
-        if self.phase not in (Phase.SERVING, Phase.STOPPING) or identity is None:
+        if self.phase not in (Phase.SERVING, Phase.STOPPING) or identity is None or self._vacating:
             return
         if isinstance(reply, RxUdp):
             if self.phase is Phase.SERVING:
@@ -391,7 +419,7 @@ class MeterDriver:
         self._rest_until = now + self._backoff_s
         if self.phase is Phase.SERVING:
             self._events.append(UnitFault(reason))
-        else:
+        elif not self._vacating:
             self._events.append(LinkStartFailed(reason, self._backoff_s))
         self._backoff_s = min(2 * self._backoff_s, BACKOFF_LAST_S)
         self.phase = Phase.RESTING
@@ -412,6 +440,7 @@ class MeterDriver:
 _COUNTED = (
     "starts",
     "faults",
+    "vacated",
     "tx",
     "tx_failed",
     "tx_refused",

@@ -40,8 +40,12 @@ SCAN_MARGIN_S = 15.0
 """What a scan may take beyond its dwell times (*unverified*: no limit is published)."""
 SEND_BOUND_S = 10.0
 """From SKSENDTO to its EVENT 21, address resolution included (*unverified*)."""
-TERMINATE_BOUND_S = 15.0
-"""From SKTERM to EVENT 27 or 28; PANA repeats its message before it gives up (*unverified*)."""
+TERMINATE_BOUND_S = 3.0
+"""From SKTERM to EVENT 27 or 28 (*unverified*).
+
+A home within reach answers at once or to the first repetition. One that does not is gone, and must
+not keep the next one's password waiting: the reset that follows ends the session anyway.
+"""
 OPTION_BOUND_S = 2.0
 """ROPT answers at once or, on some firmware, never."""
 RESERVED_PAN_IDS = frozenset({0x0000, 0xFFFE, 0xFFFF})
@@ -197,6 +201,17 @@ def take_down() -> Script[None]:
         attempts=1,
     )
     yield ask("SKRESET", silence_tolerated=True, tolerated=_ANY_REFUSAL)
+
+
+def forget() -> Script[None]:
+    """As :func:`take_down`, and take nobody's silence for an answer.
+
+    What it was told cannot be read back; that it answers no beacon shows that it was reset.
+    """
+    yield from take_down()
+    beacons = yield ask("SKSREG", "S15", wants=RegisterValue, required=True)
+    if _flag(beacons):
+        raise ScriptFailed("the module was reset and still answers beacon requests")
 
 
 def choose_channel(report: EnergyReport, rng: random.Random, before: int | None = None) -> int:

@@ -42,8 +42,8 @@ MIN_LIFETIME_S = 60
 MIN_LOOK_EVERY_S = 0.1
 MAX_DATAGRAMS = 64
 MAX_EVENTS = 256
-STOP_BOUND_S = 20.0
-"""Ending a session takes up to 15 s where the home does not answer."""
+STOP_BOUND_S = 15.0
+"""A mute module takes 3 s for the end of the session and twice 5 s for the reset."""
 
 PortOpener = Callable[[], Awaitable[BytePort]]
 Trace = Callable[[str, bytes], None]
@@ -128,10 +128,14 @@ class SkstackUnit:
 
     async def start(self, credentials: LinkCredentials) -> None:
         """Bring the link up, and keep bringing it up until :meth:`stop`."""
+        self._datagrams.clear()
         self._driver.start(credentials, self._now())
-        self._pass_on()
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="skstack unit")
+        self._go()
+
+    async def vacate(self) -> None:
+        """Have the module forget whom it admitted, at once or once it can be reached."""
+        self._driver.vacate(self._now())
+        self._go()
 
     async def stop(self) -> None:
         """End the session and release the port, within :data:`STOP_BOUND_S`."""
@@ -155,6 +159,8 @@ class SkstackUnit:
 
     async def set_credentials(self, credentials: LinkCredentials) -> None:
         """Drop the session and admit only holders of the new credentials."""
+        # What the former home has asked is nobody's any more.
+        self._datagrams.clear()
         self._driver.set_credentials(credentials, self._now())
         self._pass_on()
 
@@ -184,6 +190,12 @@ class SkstackUnit:
     def _stopped(self) -> bool:
         return self._driver.phase is Phase.STOPPED
 
+    def _go(self) -> None:
+        """See to it that what the driver wants is done."""
+        self._pass_on()
+        if not self._stopped() and (self._task is None or self._task.done()):
+            self._task = asyncio.create_task(self._run(), name="skstack unit")
+
     async def _run(self) -> None:
         """Serve until the driver has stopped; a defect costs a restart, never the B-route."""
         while not self._stopped():
@@ -211,6 +223,9 @@ class SkstackUnit:
                 reading.result()
         finally:
             self._port = None
+            if self._stopped():
+                # Whoever wants it while it is being closed opens it anew.
+                self._driver.port_lost("released", self._now())
             self._dropped_by_ports += port.dropped
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
@@ -279,6 +294,9 @@ class _Queue(Generic[T]):
         self.dropped += len(self._items) == self._items.maxlen
         self._items.append(item)
         self._filled.set()
+
+    def clear(self) -> None:
+        self._items.clear()
 
     async def get(self) -> T:
         while not self._items:

@@ -1,0 +1,1 @@
+"""What is spoken with the utility: sealed commands down, signed results and readings up."""
