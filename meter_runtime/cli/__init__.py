@@ -23,6 +23,8 @@ COMMANDS = {
     "history": "a day of half-hour values; all of them, exported and imported",
     "advance": "move a bench meter's clock forward",
     "clock": "set, step or tune a bench meter's clock",
+    "headend": "the utility's side: New System, relay, control system, MDMS",
+    "keys": "keys and certificates: a laboratory's, a meter's, an issuer's new one",
     "inject": "begin a fault on a running bench",
     "clear": "end a fault, or all of them",
 }

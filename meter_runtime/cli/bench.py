@@ -84,6 +84,16 @@ def register(commands: "Commands") -> None:
     house.add_argument(
         "--start", metavar="TIME", help="when it begins to serve, 2026-11-22T23:58:00 (now)"
     )
+    utility = parser.add_argument_group("the utility")
+    utility.add_argument(
+        "--mqtt", metavar="URL", help="the broker, mqtt://HOST[:PORT] (default: one of its own)"
+    )
+    utility.add_argument(
+        "--lab",
+        type=Path,
+        metavar="DIR",
+        help="a laboratory made by 'meter-runtime keys init': its keys, and its broker",
+    )
     files = parser.add_argument_group("files")
     files.add_argument("--state", type=Path, metavar="DIR", help="keep the meter's memory here")
     files.add_argument("--tty-dir", type=Path, metavar="DIR", help="stable links hems0, hems1, …")
@@ -152,6 +162,8 @@ def _options(args: argparse.Namespace) -> BenchOptions:
         wiring=Wiring(args.wiring),
         two_way=not args.one_way and args.wiring != "1P2W",
         notification=args.notification,
+        mqtt=args.mqtt,
+        lab=args.lab,
         state_dir=args.state,
         tty_dir=args.tty_dir,
         control=args.control,
