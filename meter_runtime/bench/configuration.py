@@ -13,12 +13,12 @@ from meter_runtime.units.discovery import AUTO
 
 
 def bench_configuration(
-    options: BenchOptions, body: MeterBody, state_dir: Path, module: str
+    options: BenchOptions, body: MeterBody, state_dir: Path, module: str, aroute: cfg.ARoute
 ) -> cfg.Config:
     """The whole file; ``module`` is the profile of the radio module in the meter."""
     given, first = body.given, options.credentials()
     return cfg.Config(
-        meter=cfg.Meter(id=f"BENCH-{options.seed}"),
+        meter=cfg.Meter(id=options.meter_id),
         storage=cfg.Storage(state_dir=state_dir),
         contract=None if given.contract is None else _contract(given.contract),
         units=cfg.Units(
@@ -33,6 +33,7 @@ def bench_configuration(
             profile=options.echonet_profile,
             notification=options.notification,
         ),
+        aroute=aroute,
     )
 
 

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from meter_runtime.aroute.events import CommandDone
 from meter_runtime.bench.describe import service_name
 from meter_runtime.bench.frames import CrossedFrame
 from meter_runtime.broute.echonet.frame import Esv, MalformedFrame, parse
+from meter_runtime.broute.provisioning import CredentialsChanged
 from meter_runtime.clock import Clock, jst, slot_start
 from meter_runtime.comm.auth.pana_message import PANA_PORT, Type
 from meter_runtime.comm.contracts import (
@@ -70,6 +72,8 @@ KINDS = {
     "clock-step": "the meter's clock was stepped",
     "outage": "the meter measures again after it did not run",
     "unit-replaced": "another metering unit is in place",
+    "credentials": "the utility began or rewrote the service to the home, or ended it",
+    "command": "a command of the utility was answered",
     "announced": "the meter sent an INF or INFC",
     "request": "a HEMS sent an ECHONET Lite request",
     "response": "the meter sent an answer",
@@ -191,6 +195,12 @@ class Chronicle:
         bus.subscribe(
             UnitReplaced, lambda e: self.note("unit-replaced", old=e.old_serial, new=e.new_serial)
         )
+
+        bus.subscribe(
+            CredentialsChanged,
+            lambda e: self.note("credentials", version=e.version, served=e.served),
+        )
+        bus.subscribe(CommandDone, lambda e: self.note("command", code=e.code.value))
 
     def crossed(self, frame: CrossedFrame) -> None:
         """Hear a datagram on the air."""

@@ -44,7 +44,9 @@ from meter_runtime.bench.stored import Stored, stored_in
 from meter_runtime.bench.tap import TO_MODULE, TappedPort
 from meter_runtime.bench.timekeeping import KeptTime, Timekeeper, kept_time
 from meter_runtime.bench.trace import Trace
+from meter_runtime.bench.utility import BenchUtility
 from meter_runtime.broute.credentials import BRouteCredentials
+from meter_runtime.broute.provisioning import CredentialsChanged
 from meter_runtime.clock import HALF_HOUR_S, first_slot_of, jst_day, sleep_until, slot_start
 from meter_runtime.comm.ports import BytePort, open_port
 from meter_runtime.comm.pty import PtyPort
@@ -88,6 +90,7 @@ class Bench:
     def __init__(self, options: BenchOptions | None = None) -> None:
         self.options = options or BenchOptions()
         self.credentials = self.options.credentials()
+        """What a HEMS needs: those in force, or the last that were."""
         self.modules: list[HemsModule] = []
         self.frames: deque[CrossedFrame] = deque(maxlen=FRAMES_KEPT)
         """Datagrams that crossed the air, oldest first."""
@@ -211,16 +214,14 @@ class Bench:
     @property
     def broute_credentials(self) -> BRouteCredentials:
         """What the utility has provisioned last."""
-        store = self.meter.credentials
-        record = None if store is None else store.current()
-        if record is None or record.credentials is None:
+        current = self.meter.provisioning.current
+        if current is None:
             raise MeterError("the bench's meter has no credentials; remove its state directory")
-        return record.credentials
+        return current
 
     async def set_credentials(self, credentials: BRouteCredentials) -> None:
         """Provision ID, password and acceptance day anew, as the utility does."""
         await self.meter.provision(credentials)
-        self.credentials = credentials.link
 
     async def advance(self, seconds: float) -> None:
         """Let the meter and the room live through this time at once."""
@@ -232,7 +233,8 @@ class Bench:
         """What a program needs to know to use this bench."""
         return {
             "control": str(self.control_path),
-            "mqtt": None,
+            "mqtt": {"host": self.utility.host, "port": self.utility.port},
+            "lab": str(self.utility.lab.path),
             "meters": [
                 {
                     "meter_id": self.meter.config.meter.id,
@@ -275,11 +277,13 @@ class Bench:
         )
         self._stack.push_async_callback(self.body.close)
         await self.body.assemble()
+        self.utility = BenchUtility(self.options, private / "lab")
+        await self.utility.open(self._stack, self.options.meter_id, DEVICE_KEY)
         self._power = PoweredMeter(self._build_meter)
         await self._power.build()
         self._stack.push_async_callback(self._power.cut)
         # A kept state may hold what was rewritten in an earlier run.
-        self.credentials = self.broute_credentials.link
+        self._follow_credentials()
         await self._measure_history()
         self.chronicle.follow(self.meter.bus)
         for number, wanted in enumerate(self._wanted):
@@ -347,7 +351,10 @@ class Bench:
 
         if isinstance(port, PtyPort):
             port.on_opened = noticed
-        secrets = (self.password, self.route_b_id)
+
+        def secrets() -> tuple[str, str]:
+            return self.password, self.route_b_id
+
         return TappedPort(port, options.profile.dialect, told, secrets)
 
     def _start_time(self, stored: Stored | None) -> None:
@@ -408,9 +415,14 @@ class Bench:
 
     async def _build_meter(self) -> runtime.Meter:
         settings = bench_configuration(
-            self.options, self.body, self._state_dir, self._meter_module.profile.name
+            self.options,
+            self.body,
+            self._state_dir,
+            self._meter_module.profile.name,
+            self.utility.aroute,
         )
         bus = EventBus()
+        bus.subscribe(CredentialsChanged, self._follow_credentials)
         if self.modules:
             # The first life's story begins after its past, with the modules of the home.
             self.chronicle.follow(bus)
@@ -447,6 +459,9 @@ class Bench:
         server = ControlServer(self.control_path, handlers(self))
         await server.start()
         self._stack.push_async_callback(server.close)
+
+    def _follow_credentials(self, _: CredentialsChanged | None = None) -> None:
+        self.credentials = self.meter.provisioning.credentials or self.credentials
 
     def _note_fault(self, kind: str, name: str, details: Mapping[str, Any]) -> None:
         self.chronicle.note(kind, name=name, **details)

@@ -44,6 +44,10 @@ class BenchOptions:
     notification: Literal["inf", "infc"] = "inf"
     start: datetime | None = None
     """When the meter begins to serve; None is now. A kept state goes on from its own time."""
+    mqtt: str | None = None
+    """URL of a broker; None is the laboratory's, or else one inside the bench."""
+    lab: Path | None = None
+    """A laboratory's folder (``meter-runtime keys init``); None makes throw-away keys."""
     state_dir: Path | None = None
     """Kept between runs; None is a temporary directory that goes with the bench."""
     tty_dir: Path | None = None
@@ -55,6 +59,10 @@ class BenchOptions:
     """Write what crosses wires and air, and what happens, here, as JSON lines."""
     hems: bool = field(default=False)
     """Run momonga as the HEMS on the first module."""
+
+    @property
+    def meter_id(self) -> str:
+        return f"BENCH-{self.seed}"
 
     def credentials(self) -> LinkCredentials:
         """The given ID and password, or the seed's."""

@@ -27,17 +27,21 @@ _MASK = b"********"
 class TappedPort:
     """A :class:`~meter_runtime.comm.ports.BytePort` that tells what passes through another one.
 
-    ``secrets`` are hidden wherever they stand in a line, whatever became of the command around
-    them; commands that carry credentials are hidden whole. A line ending is not shown; octets that
-    are not printable are escaped, the data of SKSENDTO follows its header in hex.
+    What ``secrets`` gives is hidden wherever it stands in a line, whatever became of the command
+    around it; commands that carry credentials are hidden whole. A line ending is not shown; octets
+    that are not printable are escaped, the data of SKSENDTO follows its header in hex.
     """
 
     def __init__(
-        self, port: BytePort, dialect: Dialect, told: Told, secrets: Iterable[str] = ()
+        self,
+        port: BytePort,
+        dialect: Dialect,
+        told: Told,
+        secrets: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self._port = port
         self._told = told
-        self._secrets = tuple(secret.encode() for secret in secrets)
+        self._secrets = secrets
         self._commands = CommandReader(dialect)
         self._answers = MaskedLines()
 
@@ -73,7 +77,7 @@ class TappedPort:
                     yield "(a line longer than any command)"
 
     def _shown(self, line: bytes) -> str:
-        for secret in self._secrets:
-            line = line.replace(secret, _MASK)
+        for secret in self._secrets():
+            line = line.replace(secret.encode(), _MASK)
         text = line.strip(b"\r\n").decode("latin-1")
         return "".join(c if c.isascii() and c.isprintable() else f"\\x{ord(c):02x}" for c in text)

@@ -50,7 +50,10 @@ class Tapped:
         self.line = Line()
         self.told: list[tuple[str, str]] = []
         self.port = TappedPort(
-            self.line, SE, lambda way, line: self.told.append((way, line)), [PASSWORD, ROUTE_B_ID]
+            self.line,
+            SE,
+            lambda way, line: self.told.append((way, line)),
+            lambda: (PASSWORD, ROUTE_B_ID),
         )
 
     async def from_host(self, data: bytes, size: int = 4096) -> None:
@@ -107,7 +110,9 @@ async def test_a_credential_outside_its_command_is_hidden_too() -> None:
 @given(st.lists(st.binary(max_size=60), max_size=20), st.sampled_from([SE, DSE]))
 async def test_a_tap_takes_any_octets_and_passes_them_on(pieces: list[bytes], dialect: Any) -> None:
     line, told = Line(), list[tuple[str, str]]()
-    port = TappedPort(line, dialect, lambda way, text: told.append((way, text)), [PASSWORD])
+    port = TappedPort(
+        line, dialect, lambda way, text: told.append((way, text)), lambda: (PASSWORD,)
+    )
     for piece in pieces:
         port.write(piece)
         line.to_read.append(piece)

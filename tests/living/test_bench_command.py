@@ -72,7 +72,8 @@ async def test_the_ready_line_is_one_document_that_says_all_a_hems_needs(place: 
     modules = ("--hems-module", "bp35c2:echo=0", "--hems-module", "bp35a1")
     async with bench(place, "--ready-file", ready_file, *modules) as (started, ready):
         assert json.loads(ready_file.read_text()) == ready
-        assert set(ready) == {"control", "mqtt", "meters"}
+        assert set(ready) == {"control", "mqtt", "lab", "meters"}
+        assert (Path(ready["lab"]) / "lab.toml").is_file()
         (meter,) = ready["meters"]
         assert set(meter) == {
             "meter_id",
