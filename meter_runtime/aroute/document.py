@@ -5,7 +5,6 @@
 
 import inspect as source
 import sys
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -21,6 +20,7 @@ from meter_runtime.aroute.messages import (
     Readings,
     Topics,
 )
+from meter_runtime.markdown import markdown_table
 
 _TOPICS = Topics("kansai", "METER")
 
@@ -116,7 +116,7 @@ def page() -> str:
     """The whole page, in Markdown."""
     parts = [
         _INTRODUCTION,
-        _table(
+        markdown_table(
             ("topic", "way", "content", "when"),
             (
                 (f"`{topic.removeprefix('ar/v1/kansai/METER/')}`", *rest)
@@ -126,7 +126,7 @@ def page() -> str:
         _READINGS,
         *(_document(kind) for kind in (Readings, Mark, Birth, Presence, Event, BRouteStatus)),
         _COMMANDS,
-        _table(
+        markdown_table(
             ("command", "arguments", "what it does"),
             (
                 (f"`{spec.name}`", _arguments(spec.arguments), spec.does)
@@ -139,14 +139,14 @@ def page() -> str:
             if _fields(spec.arguments)
         ),
         _RESULTS,
-        _table(("code", "meaning"), ((f"`{code}`", code.means) for code in Code)),
+        markdown_table(("code", "meaning"), ((f"`{code}`", code.means) for code in Code)),
     ]
     return "\n".join(parts)
 
 
 def _document(kind: type[msgspec.Struct]) -> str:
     rows = ((f"`{name}`", shape) for name, shape in _fields(kind))
-    return f"### `{kind.__name__}`\n\n{_said(kind)}\n\n{_table(('key', 'value'), rows)}"
+    return f"### `{kind.__name__}`\n\n{_said(kind)}\n\n{markdown_table(('key', 'value'), rows)}"
 
 
 def _said(kind: type[Any]) -> str:
@@ -194,12 +194,6 @@ def _shape(kind: inspect.Type) -> str:
             return "map"
         case _:
             raise TypeError(f"{kind} has no words yet")
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    titles = tuple(head)
-    lines = [titles, ("---",) * len(titles), *rows]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
 def main() -> None:

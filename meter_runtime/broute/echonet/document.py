@@ -4,13 +4,13 @@
 """
 
 import sys
-from collections.abc import Iterable
 from typing import TypeVar
 
 from meter_runtime.broute.echonet import meter_class, node_profile
 from meter_runtime.broute.echonet.data import PROFILES
 from meter_runtime.broute.echonet.definition import PropertyDefinition, PropertyMaps, maps_of
 from meter_runtime.broute.echonet.meter_class import served_rows
+from meter_runtime.markdown import markdown_table
 
 S = TypeVar("S")
 
@@ -30,7 +30,7 @@ def page() -> str:
     parts = [
         _INTRODUCTION,
         "## Low-voltage smart meter, object 028801\n",
-        _table(
+        markdown_table(
             ("EPC", "property", "日本語", "bytes", "access", "content", *PROFILES),
             (
                 (*_columns(row), *(_served(row, profile) for profile in PROFILES))
@@ -39,7 +39,7 @@ def page() -> str:
         ),
         "● served, ◐ served by two-way meters only.\n",
         "### Property maps\n",
-        _table(
+        markdown_table(
             ("profile", "meter", "properties", "9D", "9E", "9F"),
             (
                 (profile, ways, *_maps(maps_of(served_rows(profile, two_way=two_way))))
@@ -48,7 +48,7 @@ def page() -> str:
             ),
         ),
         "## Node profile, object 0EF001\n",
-        _table(
+        markdown_table(
             ("EPC", "property", "日本語", "bytes", "access", "content"),
             (_columns(row) for row in node_profile.TABLE),
         ),
@@ -76,12 +76,6 @@ def _maps(maps: PropertyMaps) -> tuple[str, ...]:
         f"`{edt.hex(' ').upper()}`" for edt in (maps.announced, maps.settable, maps.gettable)
     )
     return (str(maps.gettable[0]), *written)
-
-
-def _table(head: Iterable[str], rows: Iterable[tuple[str, ...]]) -> str:
-    titles = tuple(head)
-    lines = [titles, ("---",) * len(titles), *rows]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
 def main() -> None:
