@@ -38,6 +38,7 @@ autosave_interval 60
 persistent_client_expiration 14d
 max_queued_messages 1000
 max_packet_size 131072
+set_tcp_nodelay true
 log_dest stderr
 """
 
