@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from benchmarks import air, datagram, echonet, line, startup, storage, units
+from benchmarks import air, aroute, datagram, echonet, fleet, flood, line, startup, storage, units
 from benchmarks.row import Row
 
 GROUPS: Mapping[str, Callable[[], list[Row]]] = {
@@ -13,4 +13,7 @@ GROUPS: Mapping[str, Callable[[], list[Row]]] = {
     "air": air.measure,
     "storage": storage.measure,
     "units": units.measure,
+    "aroute": aroute.measure,
+    "fleet": fleet.measure,
+    "flood": flood.measure,
 }

@@ -14,7 +14,8 @@ import sys
 import tempfile
 import time
 from asyncio.subprocess import Process
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +36,7 @@ SERVES_WITHIN_S = 30.0
 ENDS_WITHIN_S = 10.0
 
 _ROOT = Path(__file__).parents[1]
+TTY = "module"
 _BARE = "pass"
 _IMPORT = "import meter_runtime.runtime"
 
@@ -98,10 +100,11 @@ def measure(runs: int = RUNS) -> list[Row]:
 
 def _import_ms() -> float:
     """What the import adds to an interpreter that starts and ends."""
-    return _interpreter_ms(_IMPORT) - _interpreter_ms(_BARE)
+    return interpreter_ms(_IMPORT) - interpreter_ms(_BARE)
 
 
-def _interpreter_ms(program: str) -> float:
+def interpreter_ms(program: str) -> float:
+    """How long an interpreter takes that does nothing but this."""
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", program], cwd=_ROOT, check=True)  # noqa: S603 - ours
     return (time.perf_counter() - began) * 1e3
@@ -110,37 +113,52 @@ def _interpreter_ms(program: str) -> float:
 async def _start() -> Start:
     credentials = BenchOptions().credentials()
     with tempfile.TemporaryDirectory(prefix="meter-benchmark-") as scratch:
-        directory = Path(scratch)
-        tty = directory / "module"
-        configuration, key = directory / "meter.toml", directory / "device.key"
-        for private in (configuration, key):
-            private.touch(mode=0o600)
-        key.write_text(DEVICE_KEY.hex())
-        configuration.write_text(
-            _CONFIGURATION.format(
-                directory=directory,
-                tty=tty,
-                route_b_id=credentials.route_b_id,
-                password=credentials.password.reveal(),
-            )
-        )
-        async with radio_room(tty, credentials) as home:
+        configuration = configured(Path(scratch))
+        async with radio_room(configuration.with_name(TTY), credentials) as home:
             began = time.perf_counter()
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "meter_runtime", "run", "--config", str(configuration)),
-                cwd=_ROOT,
-            )
-            try:
-                beacon_at, answer_at = await _while_alive(process, _visit(home))
-                memory_mb = _resident_mb(process.pid)
-            finally:
-                await _end(process)
-    if process.returncode != 0:
-        raise MeterError("the service did not end in good order; what it says stands above")
+            async with service(configuration) as process:
+                beacon_at, answer_at = await while_alive(process, visit(home))
+                memory_mb = resident_mb(process.pid)
     return Start((beacon_at - began) * 1e3, (answer_at - began) * 1e3, memory_mb)
 
 
-async def _visit(home: Home) -> tuple[float, float]:
+def configured(directory: Path, more: str = "") -> Path:
+    """The configuration file of a service that has everything in ``directory``, which is made.
+
+    ``more`` stands at the file's end.
+    """
+    directory.mkdir(exist_ok=True)
+    credentials = BenchOptions().credentials()
+    configuration, key = directory / "meter.toml", directory / "device.key"
+    for private in (configuration, key):
+        private.touch(mode=0o600)
+    key.write_text(DEVICE_KEY.hex())
+    text = _CONFIGURATION.format(
+        directory=directory,
+        tty=directory / TTY,
+        route_b_id=credentials.route_b_id,
+        password=credentials.password.reveal(),
+    )
+    configuration.write_text(text + more)
+    return configuration
+
+
+@asynccontextmanager
+async def service(configuration: Path) -> AsyncIterator[Process]:
+    """``meter-runtime run`` on this file; afterwards it has ended in good order, or MeterError."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "meter_runtime", "run", "--config", str(configuration)),
+        cwd=_ROOT,
+    )
+    try:
+        yield process
+    finally:
+        await _end(process)
+    if process.returncode != 0:
+        raise MeterError("the service did not end in good order; what it says stands above")
+
+
+async def visit(home: Home) -> tuple[float, float]:
     """Find the meter, join, ask; when its beacon and its answer came."""
     meter = await home.find()
     beacon_at = time.perf_counter()
@@ -150,7 +168,7 @@ async def _visit(home: Home) -> tuple[float, float]:
     return beacon_at, answer_at
 
 
-async def _while_alive(process: Process, work: Coroutine[Any, Any, T]) -> T:
+async def while_alive(process: Process, work: Coroutine[Any, Any, T]) -> T:
     """The work's result; MeterError when the process ends before it, or neither ever does."""
     doing, ended = asyncio.create_task(work), asyncio.create_task(process.wait())
     try:
@@ -168,7 +186,8 @@ async def _while_alive(process: Process, work: Coroutine[Any, Any, T]) -> T:
         ended.cancel()
 
 
-def _resident_mb(pid: int) -> float:
+def resident_mb(pid: int) -> float:
+    """What is resident of a process, 10^6 bytes, shared pages included."""
     for line in Path(f"/proc/{pid}/status").read_text("ascii").splitlines():
         name, _, value = line.partition(":")
         if name == "VmRSS":

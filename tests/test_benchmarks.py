@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import datagram, echonet, startup, storage, units
+from benchmarks import aroute, aroute_reading, datagram, echonet, flood, startup, storage, units
 from benchmarks.groups import GROUPS
 from benchmarks.machine import describe
 from benchmarks.row import Row
@@ -115,6 +115,41 @@ def test_the_service_is_started_found_and_asked() -> None:
     assert rows[1].figure < rows[2].figure
 
 
+def test_commands_half_hours_and_an_idle_meter_are_measured() -> None:
+    rows = aroute.measure(commands=3, readings=2, idle_s=0.5)
+    told = names(rows)
+    assert told[:6] == [
+        "New System: sign and seal",
+        "control side: dispatch",
+        "message with a new password",
+        "meter: open and verify",
+        "meter: all of it, in memory",
+        "meter: all of it, in files",
+    ]
+    brokers = [name.split(":")[0] for name in told if name.endswith(": on the wire")]
+    assert brokers == ["bench's broker", "Mosquitto, TLS"][: len(brokers)] != []
+    assert told[-3:] == [
+        "idle without an A-route",
+        "idle with one, connected",
+        "idle: with : without",
+    ]
+
+
+def test_a_meter_that_does_not_obey_is_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aroute, "_PROOF_KEY", b"too short")
+    with pytest.raises(AssertionError):
+        aroute.measure(commands=1)
+
+
+def test_a_meter_that_fails_on_its_way_to_the_utility_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(aroute_reading, "mosquitto", lambda: None)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(MeterError, match="the meter of the benchmark failed"):
+        aroute_reading.measure(readings=1)
+
+
 def test_a_service_that_ends_is_told_at_once(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -187,6 +222,12 @@ def test_an_unknown_group_is_answered_with_the_nearest(
 ) -> None:
     assert command.main(["--only", "echonet,strtup"]) == 2
     assert capsys.readouterr().err == 'benchmarks: no group "strtup"; did you mean "startup"?\n'
+
+
+def test_a_flood_is_measured_beside_a_quiet_home() -> None:
+    rows = flood.measure(seconds=5, pairs=1)
+    assert all(row.figure >= 0 for row in rows)
+    assert any(row.figure > 0 for row in rows)
 
 
 def test_units_are_found_and_read_and_no_pulse_is_lost() -> None:

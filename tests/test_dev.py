@@ -117,7 +117,7 @@ def test_it_lists_its_targets_and_touches_nothing(checkout: Checkout, argv: Sequ
     listed = checkout.dev(*argv)
     assert listed.returncode == 0
     everyday = ("run", "test", "lint", "format", "bench", "clean")
-    for target in (*everyday, "fuzz", "soak", "powercut", "kill", "model", "swaps", "hwtest"):
+    for target in (*everyday, "fuzz", "soak", "powercut", "kill", "model", "swaps", "collect", "hwtest"):
         assert f"\n  {target} " in listed.stdout
     assert not (checkout.root / ".venv").exists()
 
@@ -213,6 +213,11 @@ def test_the_long_proofs_take_their_arguments(checkout: Checkout) -> None:
         "pytest --timeout=0 tests/metrology/test_model.py",
         "python -m fuzz.swaps 7",
     ]
+
+
+def test_collect_takes_its_lives(checkout: Checkout) -> None:
+    installed(checkout).dev("collect", "3")
+    assert checkout.called() == ["python -m fuzz.collecting 3"]
 
 
 def test_hwtest_takes_its_parts(checkout: Checkout) -> None:

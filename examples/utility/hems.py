@@ -10,8 +10,10 @@ import momonga
 
 def main() -> int:
     tty, route_b_id, password = sys.stdin.read().split()
+    hems = momonga.Momonga(route_b_id, password, tty)
+    hems.internal_xmit_interval = 0  # seconds of rest between requests: this meter needs none
     try:
-        with momonga.Momonga(route_b_id, password, tty) as meter:
+        with hems as meter:
             print(f"{meter.get_instantaneous_power():.0f} W")
     except momonga.MomongaSkJoinFailure:
         print("the meter does not let me in")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from meter_runtime import control, control_paths
+from meter_runtime.cli import status_broute
 from meter_runtime.cli.parser import add_command, add_control_option
 from meter_runtime.duration import format_duration
 
@@ -60,7 +61,7 @@ def _rows(status: Status) -> Iterator[tuple[str, str]]:
         "storage": _storage,
         "units": _units,
         "combination": _combination,
-        "broute": _broute,
+        "broute": status_broute.rows,
         "aroute": _aroute,
         "faults": _faults,
     }
@@ -134,36 +135,30 @@ def _combination(combination: Status) -> Iterator[str]:
         yield f"{finding.get('code')} {finding.get('severity')}: {finding.get('text')}"
 
 
-def _broute(broute: Status) -> Iterator[str]:
-    serving = None if broute.get("in_service", True) else "not in service"
-    undefined = "undefined combination" if broute.get("undefined_combination") else None
-    message = f"message {broute.get('message', _NONE)}: {broute.get('text', _NONE)}"
-    yield _joined(message, serving, undefined)
-    items = broute.get("items") or {}
-    if items:
-        yield _joined(*(_fact(name, value) for name, value in items.items()))
-    session = broute.get("session")
-    if session:
-        yield _joined(
-            broute.get("medium"),
-            f"HEMS {session.get('peer', _NONE)}",
-            f"since {session['since']}" if session.get("since") else None,
-            f"until {session['expires']}" if session.get("expires") else None,
-        )
-    else:
-        yield _joined(broute.get("medium"), "no HEMS joined")
-    counters = {name: count for name, count in (broute.get("counters") or {}).items() if count}
-    if counters:
-        yield _joined(*(f"{name.replace('_', ' ')} {count:,}" for name, count in counters.items()))
-
-
 def _aroute(aroute: Status) -> Iterator[str]:
-    acknowledged = aroute.get("acknowledged_up_to")
+    protocol, acknowledged = aroute.get("protocol"), aroute.get("acknowledged_up_to")
+    connected = "connected" if aroute.get("connected") else "not connected"
+    waiting = [
+        _plural(aroute.get(key) or 0, what)
+        for key, what in (
+            ("queued", "half-hour"),
+            ("queued_events", "event"),
+            ("queued_results", "result"),
+        )
+        if aroute.get(key)
+    ]
     yield _joined(
-        "connected" if aroute.get("connected") else "not connected",
-        f"{aroute.get('queued', 0):,} queued",
-        f"acknowledged up to {acknowledged}" if acknowledged else None,
+        f"{connected} by MQTT {protocol}" if aroute.get("connected") and protocol else connected,
+        f"waiting: {', '.join(waiting)}" if waiting else "nothing waits",
+        f"acknowledged up to {acknowledged}" if acknowledged else "nothing acknowledged yet",
     )
+    last = aroute.get("last_command")
+    if last:
+        yield _joined(f"last command {last['id']}", last["code"], f"answered {last['answered']}")
+    answers = (aroute.get("counters") or {}).get("commands") or {}
+    if any(answers.values()):
+        counted = (f"{name} {count:,}" for name, count in answers.items() if count)
+        yield _joined("commands", *counted)
 
 
 def _faults(faults: Sequence[Status]) -> Iterator[str]:
@@ -184,6 +179,10 @@ def _fact(key: str, value: object) -> str:
 
 def _kwh(energy_wh: float | None) -> str:
     return f"{_NONE} kWh" if energy_wh is None else f"{energy_wh / 1000:,.3f} kWh"
+
+
+def _plural(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def _quantity(value: float | None, unit: str) -> str:

@@ -126,7 +126,7 @@ class ReadingsView:
         return [day for day in days if any(each.state is State.STORED for each in day.half_hours)]
 
     def gaps(self, now: float, meter_id: str | None = None) -> list[Gap]:
-        """What is not stored of each unit, from the first half-hour told of on.
+        """What is not stored of each unit, from its first half-hour on.
 
         The unit that a meter spoke of last is expected to go on to ``now``, less an hour.
         """
@@ -225,16 +225,20 @@ class ReadingsView:
         span = after, max(upto, expected or 0)
         if span[0] >= span[1]:
             return
-        stored = self._db.execute(
-            "SELECT slot FROM reading WHERE series = ? AND slot > ? AND slot <= ?",
+        rows = self._db.execute(
+            "SELECT slot FROM reading WHERE series = ? AND slot > ? AND slot <= ? ORDER BY slot",
             (series.id, *span),
         )
-        absent = list(without(span, [single(slot) for (slot,) in stored]))
+        stored = [slot for (slot,) in rows]
+        begins = stored[0] if stored else 0
+        absent = list(without(span, map(single, stored)))
         silent = self._silence(series, span)
         missing = {run for each in absent for run in without(each, silent)}
         told = {run for each in absent for run in without(each, missing)}
         for run in sorted(missing | told):
             state = State.MISSING if run in missing else State.NOTHING
+            if state is State.NOTHING and run[1] < begins:
+                continue  # the half-hour within which the unit was fitted
             yield Gap(series.meter_id, series.unit, run[0] + 1, run[1], state)
 
     def _reach(self, series: _Series) -> Span:

@@ -59,7 +59,23 @@ STATUS: dict[str, Any] = {
         "session": {"peer": "FE80::2", "since": "10:00:00", "expires": "11:00:00"},
         "counters": {"received": 1234, "malformed": 0},
     },
-    "aroute": {"connected": False, "queued": 3, "acknowledged_up_to": None},
+    "aroute": {
+        "connected": True,
+        "protocol": "5",
+        "queued": 1,
+        "queued_results": 0,
+        "queued_events": 1200,
+        "acknowledged_up_to": "2026-11-22T11:30:00+09:00",
+        "last_command": {
+            "id": "0102030405060708090a0b0c0d0e0f10",
+            "code": "OK",
+            "answered": "2026-11-22T11:58:00+09:00",
+        },
+        "counters": {
+            "link": {"published": 900},
+            "commands": {"OK": 2, "REJECTED": 0, "silent": 1},
+        },
+    },
 }
 
 
@@ -127,7 +143,10 @@ B-route     message 1: active status
             startup clear  authentication clear  connection clear  communication unit normal
             920MHz  HEMS FE80::2  since 10:00:00  until 11:00:00
             received 1,234
-A-route     not connected  3 queued
+A-route     connected by MQTT 5  waiting: 1 half-hour, 1,200 events\
+  acknowledged up to 2026-11-22T11:30:00+09:00
+            last command 0102030405060708090a0b0c0d0e0f10  OK  answered 2026-11-22T11:58:00+09:00
+            commands  OK 2  silent 1
 """
     )
 
@@ -156,6 +175,18 @@ async def test_a_status_with_less_in_it_is_shown_all_the_same(
     meter.answers["status"] = status
     assert await meter.command("status") == 0
     assert capsys.readouterr().out.startswith("meter")
+
+
+async def test_a_utility_that_is_away_is_told_with_what_waits_for_it(
+    meter: Meter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aroute = {"connected": False, "protocol": None, "queued": 2, "queued_results": 1}
+    aroute |= {"acknowledged_up_to": None, "last_command": None, "counters": {"commands": {}}}
+    meter.answers["status"] = {"aroute": aroute}
+    assert await meter.command("status") == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "A-route     not connected  waiting: 2 half-hours, 1 result  nothing acknowledged yet"
+    ]
 
 
 async def test_a_day_is_a_table_with_its_sum(

@@ -304,7 +304,8 @@ def test_the_store_is_as_if_every_message_had_come_in_its_order(
     gaps = room.view.gaps(0.0, meter_id)
     absent = set().union(*(slots_of((gap.first - 1, gap.last)) for gap in gaps))
     assert absent.isdisjoint(stored)
-    assert silent.keys() & told_of <= absent
+    begins = min(stored, default=0)
+    assert {slot for slot in silent.keys() & told_of if slot > begins} <= absent
 
 
 def _open(path: Path) -> None:
