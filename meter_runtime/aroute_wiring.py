@@ -5,10 +5,9 @@ and gate, uplink and bearer to each other. Imported only where an A-route is con
 """
 
 import random
-from collections.abc import Callable
 
 from meter_runtime import __version__
-from meter_runtime.aroute.events import Events
+from meter_runtime.aroute.events import BRouteDiagnosed, Events
 from meter_runtime.aroute.gate import Gate
 from meter_runtime.aroute.handlers import Handlers
 from meter_runtime.aroute.history import UnitHistory
@@ -18,6 +17,7 @@ from meter_runtime.aroute.results import Diagnosis
 from meter_runtime.aroute.service import ARouteService, subscriptions, will
 from meter_runtime.aroute.trust import load_trust
 from meter_runtime.aroute.uplink import Uplink
+from meter_runtime.broute.diagnosis import DiagnosisChanged
 from meter_runtime.broute.provisioning import Provisioning
 from meter_runtime.comm.mqtt import MqttBearer, MqttSettings, TlsFiles, parse_url
 from meter_runtime.config import ARoute, Config
@@ -92,7 +92,7 @@ def wire(
         applier=handlers,
         clock=clock,
         credential_version=lambda: provisioning.version,
-        diagnosis=_diagnosis(crew),
+        diagnosis=lambda: Diagnosis(*crew.diagnosis()),
     )
 
     def birth() -> Birth:
@@ -106,6 +106,10 @@ def wire(
             keys=identity.public.as_json(),
         )
 
+    def diagnosed(change: DiagnosisChanged) -> None:
+        bus.publish(BRouteDiagnosed(int(change.verdict.message), change.verdict.alarm))
+
+    bus.subscribe(DiagnosisChanged, diagnosed)
     return ARouteService(
         bearer,
         topics,
@@ -138,12 +142,3 @@ def bearer_settings(said: ARoute, meter_id: str) -> MqttSettings:
         password=said.password,
         protocol=said.protocol,
     )
-
-
-def _diagnosis(crew: Crew) -> Callable[[], Diagnosis]:
-    def tell() -> Diagnosis:
-        if crew.broute is None:
-            return Diagnosis(0, 0)
-        return Diagnosis(*crew.broute.link.diagnosis())
-
-    return tell

@@ -10,14 +10,16 @@ import logging
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import date
+from typing import Any
 
 from meter_runtime.broute.assembly import Interposition, assemble, shown_settings
 from meter_runtime.broute.credential_store import CredentialStore
 from meter_runtime.broute.credentials import BRouteCredentials
+from meter_runtime.broute.diagnosis import DiagnosisChanged, NotServed, OutOfService
 from meter_runtime.broute.echonet.data import MeterSettings
 from meter_runtime.broute.service import BRouteService
+from meter_runtime.broute.status import Moment, RewriteGrace
 from meter_runtime.clock import HALF_HOUR_S, Clock, Trust, jst_day, wait_for_event
 from meter_runtime.comm.contracts import CommunicationUnit
 from meter_runtime.config import Config
@@ -54,7 +56,7 @@ from meter_runtime.units.contracts import (
     UnitFailure,
     UnitKind,
 )
-from meter_runtime.units.findings import Finding
+from meter_runtime.units.findings import Finding, Function
 from meter_runtime.units.keeper import Slot, SlotState
 from meter_runtime.units.vacant import NOBODY, VacantSlot
 
@@ -98,6 +100,8 @@ class Crew:
             feed_in_as_forward=config.broute.feed_in_as_forward,
             limit_changed=self._limit_changed,
         )
+        self._grace = RewriteGrace()
+        self._told_out_of_service: OutOfService | None = None
         self._broute_turn = asyncio.Lock()
         """The keeper brings units, the utility credentials, and neither knows of the other."""
         self._communication: CommunicationUnit | None = None
@@ -177,6 +181,7 @@ class Crew:
         self._reviewed = True
         async with self._broute_turn:
             await self._settle_broute()
+        self._tell_service()
 
     async def credentials_changed(self, credentials: BRouteCredentials | None) -> None:
         """They were stored: the home joins anew, by the unit that is plugged in now.
@@ -185,10 +190,13 @@ class Crew:
         session is over, and the unit forgets it as soon as it can be reached.
         """
         if credentials is None:
+            self._grace.end()
             if self.broute is not None:
                 self.broute.revoke()
         else:
+            self._grace.begin(Moment.of(self._clock))
             self._remember_communication_unit()
+        self._tell_service()
         async with self._broute_turn:
             if credentials is None:
                 await self._end_broute()
@@ -197,6 +205,45 @@ class Crew:
                 await self.broute.set_credentials(credentials)
             else:
                 await self._settle_broute()
+
+    @property
+    def out_of_service(self) -> OutOfService | None:
+        """Why the home is not served; None while it is, or is about to be."""
+        store = self._credentials
+        if store is None or store.damaged:
+            return OutOfService(NotServed.CREDENTIALS_LOST)
+        record = store.current()
+        if record is None:
+            return OutOfService(NotServed.NO_CREDENTIALS)
+        if record.credentials is None:
+            return OutOfService(NotServed.REVOKED)
+        if self._reviewed and not self.service.broute:
+            against = {Function.SERVICE, Function.BROUTE}
+            codes = (finding.code for finding in self.findings if finding.disables & against)
+            return OutOfService(NotServed.COMBINATION, tuple(codes))
+        return OutOfService(NotServed.PREPARING) if self.broute is None else None
+
+    def broute_report(self) -> dict[str, Any]:
+        """The ``broute`` part of the status document."""
+        out, broute = self.out_of_service, self.broute
+        if out is not None or broute is None:
+            return (out or OutOfService(NotServed.PREPARING)).report()
+        # Another communication unit serves by the same credentials, until they are set anew.
+        again = any(finding.code == "U-22" for finding in self.findings)
+        return {**broute.report(), "set_again": again}
+
+    def diagnosis(self) -> tuple[int, int]:
+        """The B-route's diagnosis in two numbers; zeros where the home is not served."""
+        if self.broute is None or self.out_of_service is not None:
+            return 0, 0
+        return self.broute.diagnosis()
+
+    def _tell_service(self) -> None:
+        """The B-route tells of itself while there is one; that there is none is told here."""
+        out = self.out_of_service
+        if out is not None and out != self._told_out_of_service:
+            self._bus.publish(DiagnosisChanged(out.verdict))
+        self._told_out_of_service = out
 
     def _limit_changed(self) -> None:
         self.switching.limit(self._limiter())
@@ -280,9 +327,11 @@ class Crew:
         unset = self._clock.trust is Trust.UNSET
         return date.min if unset else jst_day(self._clock.wall())
 
-    def _shown(self) -> MeterSettings:
+    def _shown(self, customer: BRouteCredentials) -> MeterSettings:
         said, plate = self._config.broute, self.metering.unit.nameplate
-        return self._interpose.settings(shown_settings(said, plate, reverse=self.service.reverse))
+        return self._interpose.settings(
+            shown_settings(said, plate, customer.link.route_b_id, reverse=self.service.reverse)
+        )
 
     def _customer(self) -> BRouteCredentials | None:
         record = None if self._credentials is None else self._credentials.current()
@@ -304,11 +353,12 @@ class Crew:
             self.metering,
             customer,
             self._clock,
-            settings=self._shown(),
+            settings=self._shown(customer),
             feed_in_as_forward=lambda: self.directives.feed_in_as_forward,
             interpose=self._interpose,
             bus=self._bus,
             rng=self._rng,
+            grace=self._grace,
         )
         self._supervisor.add(BROUTE_PART, self.broute.run)
         if not self._memory.communication_serial:
@@ -316,10 +366,10 @@ class Crew:
 
     def _refresh(self) -> None:
         """Show the home what has changed; what it chose to see is kept where nothing has."""
-        if self.broute is None:
+        if self.broute is None or self.broute.credentials is None:
             return
-        present, shown = self.broute.node.settings, self._shown()
-        if replace(shown, route_b_id=present.route_b_id) != present:
+        shown = self._shown(self.broute.credentials)
+        if shown != self.broute.node.settings:
             self.broute.show(shown)
 
     async def _end_broute(self) -> None:

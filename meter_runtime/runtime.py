@@ -8,7 +8,7 @@ same function, so the runtime cannot tell a virtual laboratory from hardware.
 import logging
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meter_runtime.broute.assembly import Direct, Interposition
 from meter_runtime.broute.credential_store import CredentialStore
@@ -237,10 +237,7 @@ def _provisioning(
         await crew.credentials_changed(now)
         await keeper.review()
 
-    def report() -> dict[str, Any]:
-        return {"in_service": False} if crew.broute is None else crew.broute.report()
-
-    provisioning = Provisioning(store, changed, report)
+    provisioning = Provisioning(store, changed, crew.broute_report)
     return provisioning
 
 

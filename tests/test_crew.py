@@ -171,7 +171,8 @@ async def test_units_that_do_not_suit_each_other_are_not_in_service_and_unpluggi
         shown = report.status(here.meter)
         assert codes(here) == ["U-16"]
         assert not shown["combination"]["in_service"]
-        assert shown["broute"] == {"in_service": False}
+        assert not shown["broute"]["in_service"]
+        assert shown["broute"]["why_not"]["findings"] == ["U-16"]
         assert shown["units"]["optional"]["serial"] == "S00000000001"
         with pytest.raises(SwitchRefusedError, match="U-16") as refused:
             await here.meter.crew.switching.command(SwitchPosition.OPEN)

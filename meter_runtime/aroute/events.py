@@ -15,6 +15,7 @@ from typing import Any
 
 from meter_runtime.aroute.commands import Code
 from meter_runtime.aroute.messages import Event
+from meter_runtime.aroute.presence import LocalPortOpened, TerminalConnected
 from meter_runtime.aroute.uplink import ReadingsLost
 from meter_runtime.clock import Clock
 from meter_runtime.comm.contracts import (
@@ -64,6 +65,17 @@ class CommandDone:
 
     command_id: bytes
     code: Code
+
+
+@dataclass(frozen=True, slots=True)
+class BRouteDiagnosed:
+    """The B-route's diagnosis became another, or whether it is an alarm.
+
+    ``message`` is 1 to 4 as in the utility's table; 0: not in service.
+    """
+
+    message: int
+    alarm: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +146,11 @@ TABLE: Mapping[type[Any], _Row] = {
     AuthOk: _row("broute_session_begun"),
     PeerLeft: _row("broute_session_ended"),
     SessionExpired: _row("broute_session_expired"),
+    BRouteDiagnosed: _row("broute_alarm", "alarm", "message"),
     # A crash's reason may quote anything.
     TaskFailed: _row("part_failed", "name", "restart_in_s"),
+    LocalPortOpened: _row("local_port_opened"),
+    TerminalConnected: _row("terminal_connected", "terminal"),
     CommandDone: _Row(
         "command_done",
         lambda happening: {
@@ -165,6 +180,7 @@ class Events:
         self._number = 0
         self._rates: dict[str, _Rate] = {}
         self._session = False
+        self._alarm = False
         self.stirred: Callable[[], None] = lambda: None
         self.counters = {"told": 0, "held_back": 0, "dropped": 0}
         for happening in TABLE:
@@ -202,8 +218,15 @@ class Events:
         self._add(row.kind, details)
 
     def _goes_without_saying(self, happening: object) -> bool:
-        """A session that is renewed did not begin, and one that never began does not end."""
+        """A session that is renewed did not begin, and one that never began does not end.
+
+        Of the diagnosis only the beginning and the end of an alarm are told; the whole of it has a
+        topic of its own.
+        """
         match happening:
+            case BRouteDiagnosed(alarm=alarm):
+                had, self._alarm = self._alarm, alarm
+                return had == alarm
             case AuthOk():
                 renewed, self._session = self._session, True
                 return renewed

@@ -17,7 +17,7 @@ from meter_runtime.aroute import results
 from meter_runtime.aroute.cbor import MalformedError
 from meter_runtime.aroute.commands import Code
 from meter_runtime.aroute.dispatch import Way
-from meter_runtime.aroute.events import CommandDone, Events
+from meter_runtime.aroute.events import BRouteDiagnosed, CommandDone, Events
 from meter_runtime.aroute.messages import (
     Birth,
     BRouteStatus,
@@ -136,6 +136,7 @@ class ARouteService:
         bus.subscribe(UnitRemoved, self._units_changed)
         for link_event in get_args(LinkEvent):
             bus.subscribe(link_event, self._diagnosis_stirred)
+        bus.subscribe(BRouteDiagnosed, self._diagnosis_stirred)
 
     async def run(self) -> None:
         """Speak with the utility until cancelled."""
@@ -340,10 +341,13 @@ class ARouteService:
                 await sleep_until(self._clock, self._clock.monotonic() + RETRY_S)
 
 
+_FLEETING = ("counters", "failed_joins", "signal", "recent")
+
+
 def _lasting(report: Mapping[str, Any]) -> dict[str, Any]:
     """A B-route's report without what changes all the time."""
     session = report.get("session")
-    lasting = {name: value for name, value in report.items() if name != "counters"}
+    lasting = {name: value for name, value in report.items() if name not in _FLEETING}
     if session is not None:
         lasting["session"] = {name: session[name] for name in session if name != "expires"}
     return lasting

@@ -154,6 +154,19 @@ class Line:
             return False
         return sent
 
+    def post(self, payload: bytes) -> None:
+        """A datagram to the meter, without waiting for what becomes of it."""
+        data = encode_send(self._dialect, self._meter, payload, port=ECHONET_LITE_PORT)
+        while data:
+            if not select.select([], [self._fd], [], self._patience_s)[1]:
+                raise NoAnswer("the module takes nothing")
+            try:
+                data = data[os.write(self._fd, data) :]
+            except BlockingIOError:
+                continue
+            except OSError:
+                raise LineLost from None
+
     def news(self, seconds: float) -> Frame | EventNumber | None:
         """The next frame or event that concerns the session; None when the time is over."""
         end = time.monotonic() + seconds

@@ -210,12 +210,14 @@ class Announcer:
         elif pending.slot is not None and not pending.heard:
             self.counters["announcements_superseded"] += 1
 
-    def infc_answered(self, tid: int) -> None:
-        """An INFC_Res arrived; one that answers nothing pending is ignored."""
+    def infc_answered(self, tid: int) -> bool:
+        """An INFC_Res arrived; False for one that answers nothing pending, which is ignored."""
         pending = self._half_hour
-        if pending is not None and pending.confirmed and pending.tid() == tid:
-            self._note_heard(pending)
-            self._drop(pending)
+        if pending is None or not pending.confirmed or pending.tid() != tid:
+            return False
+        self._note_heard(pending)
+        self._drop(pending)
+        return True
 
     def _next(self) -> _Pending | None:
         if self._instance_list is not None:

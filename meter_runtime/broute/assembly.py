@@ -13,6 +13,7 @@ from meter_runtime.broute.echonet.data import ENERGY_UNITS_MWH, MeterData, Meter
 from meter_runtime.broute.echonet.node import EchonetNode
 from meter_runtime.broute.home_data import HomeData, LiveMeter
 from meter_runtime.broute.service import BRouteService
+from meter_runtime.broute.status import RewriteGrace
 from meter_runtime.clock import Clock
 from meter_runtime.comm.contracts import CommunicationUnit
 from meter_runtime.config import BRoute
@@ -52,7 +53,9 @@ class Direct:
         return settings
 
 
-def shown_settings(said: BRoute, nameplate: Nameplate, *, reverse: bool) -> MeterSettings:
+def shown_settings(
+    said: BRoute, nameplate: Nameplate, route_b_id: str, *, reverse: bool
+) -> MeterSettings:
     """What the home is told of this metering unit; ``reverse``: also what it feeds in."""
     return MeterSettings(
         serial=nameplate.serial,
@@ -62,7 +65,7 @@ def shown_settings(said: BRoute, nameplate: Nameplate, *, reverse: bool) -> Mete
         energy_unit=_energy_unit_code(said.energy_unit),
         effective_digits=said.effective_digits,
         coefficient=said.coefficient,
-        route_b_id=said.id or "",
+        route_b_id=route_b_id,
         confirmed_announcements=said.notification == "infc",
     )
 
@@ -78,6 +81,7 @@ def assemble(
     interpose: Interposition,
     bus: EventBus,
     rng: random.Random,
+    grace: RewriteGrace,
 ) -> BRouteService:
     """The service to the home over ``unit``; it is not started."""
 
@@ -90,9 +94,14 @@ def assemble(
     home = HomeData(metering, clock, mac, present, feed_in_as_forward=feed_in_as_forward)
     node = EchonetNode(settings, interpose.data(home))
     service = BRouteService(
-        interpose.link(unit), node, Announcer(node, rng), credentials, clock, bus=bus
+        interpose.link(unit),
+        node,
+        Announcer(node, rng),
+        credentials,
+        clock,
+        bus=bus,
+        grace=grace,
     )
-    service.show(node.settings)
     return service
 
 

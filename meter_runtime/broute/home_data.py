@@ -9,12 +9,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 from meter_runtime.broute.credentials import BRouteCredentials
-from meter_runtime.clock import Clock, Trust, first_slot_of
+from meter_runtime.clock import HALF_HOUR_S, Clock, Trust, first_slot_of
 from meter_runtime.storage.ring import Record
 
 _DAY_BITS = 22
 """Room for any calendar day's ordinal."""
 _ALL_DAYS = 0
+_MINUTE_S = 60
 _NO_DAY = (1 << _DAY_BITS) - 1
 """After every day of the calendar."""
 
@@ -97,18 +98,24 @@ class HomeData:
         return self._signed(self._meter.current_t_ma)
 
     def boundary(self, slot: int) -> tuple[int, int] | None:
-        credentials = self._credentials()
-        if credentials is None:
-            return None
-        accepted_on = credentials.accepted_on
-        if accepted_on is not None and slot < first_slot_of(accepted_on):
+        if not self._is_told(slot):
             return None
         record = self._meter.record(slot)
         return None if record is None else self._ordered((record.forward_dwh, record.reverse_dwh))
 
     def minute(self, minute: int) -> tuple[int, int] | None:
+        if not self._is_told(minute * _MINUTE_S // HALF_HOUR_S):
+            return None
         values = self._meter.minute(minute)
-        return None if values is None or self._credentials() is None else self._ordered(values)
+        return None if values is None else self._ordered(values)
+
+    def _is_told(self, slot: int) -> bool:
+        """The values of this half-hour are the present customer's."""
+        credentials = self._credentials()
+        if credentials is None:
+            return False
+        accepted_on = credentials.accepted_on
+        return accepted_on is None or slot >= first_slot_of(accepted_on)
 
     def _first_day(self) -> int:
         credentials = self._credentials()

@@ -1,8 +1,9 @@
 """The B-route at work: link events in, requests answered, announcements out.
 
-Three small loops over one communication unit. Their rules live in the sans-I/O parts: the node
+A few small loops over one communication unit. Their rules live in the sans-I/O parts: the node
 decides what to answer, the announcer what to say unasked and when, :class:`LinkStatus` what the
-operator is told. A datagram that cannot be sent is the home's loss, never the meter's.
+operator is told, :class:`Requests` how much a home may ask. A datagram that cannot be sent is the
+home's loss, never the meter's.
 """
 
 import asyncio
@@ -12,11 +13,13 @@ from typing import Any
 
 from meter_runtime.broute.announcer import Announcer
 from meter_runtime.broute.credentials import BRouteCredentials
+from meter_runtime.broute.diagnosis import DiagnosisChanged, NotServed, OutOfService, Verdict
 from meter_runtime.broute.echonet.data import MeterSettings
-from meter_runtime.broute.echonet.frame import Esv
+from meter_runtime.broute.echonet.frame import HEAD_SIZE, Esv
 from meter_runtime.broute.echonet.node import EchonetNode
-from meter_runtime.broute.status import LinkStatus
-from meter_runtime.clock import Clock, jst, slot_start, wait_for_event
+from meter_runtime.broute.requests import Requests
+from meter_runtime.broute.status import LinkStatus, Moment, RewriteGrace
+from meter_runtime.clock import Clock, slot_start, wait_for_event
 from meter_runtime.comm.contracts import (
     AuthFailed,
     AuthOk,
@@ -32,11 +35,16 @@ from meter_runtime.events import EventBus
 
 log = logging.getLogger(__name__)
 
+TAKEN_AT_ONCE = 32
+"""Datagrams that are taken in before others get their turn, where the unit has so many."""
+
 
 class BRouteService:
     """Serves one home over one communication unit.
 
-    Link events are published on ``bus`` once they have been followed here.
+    Link events are published on ``bus`` once they have been followed here, and
+    :class:`~meter_runtime.broute.diagnosis.DiagnosisChanged` whenever, by them or by time alone,
+    the diagnosis became another. ``grace`` is that of the last rewrite.
     """
 
     def __init__(
@@ -48,16 +56,21 @@ class BRouteService:
         clock: Clock,
         *,
         bus: EventBus | None = None,
+        grace: RewriteGrace | None = None,
     ) -> None:
         self.unit = unit
         self.node = node
         self.announcer = announcer
         self.credentials: BRouteCredentials | None = credentials
         """None once they were revoked: nothing is told any more."""
-        self.link = LinkStatus()
+        self.link = LinkStatus(grace)
         self._clock = clock
         self._bus = bus
+        self._requests = Requests()
+        self._asked = asyncio.Event()
         self._announcer_stirred = asyncio.Event()
+        self._diagnosis_stirred = asyncio.Event()
+        self._told: Verdict | None = None
         self._serving = False
         self._sending = 0
         self.started = asyncio.Event()
@@ -76,13 +89,17 @@ class BRouteService:
         if self.credentials is None:
             return
         self.ended.clear()
+        self.link.begin(Moment.of(self._clock))
+        self._tell_change()
         try:
             await self.unit.start(self.credentials.link)
             self._serving = True
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._follow_link())
+                group.create_task(self._take_in())
                 group.create_task(self._answer())
                 group.create_task(self._announce())
+                group.create_task(self._watch())
         finally:
             self._serving = False
             try:
@@ -98,7 +115,9 @@ class BRouteService:
         counts no more.
         """
         self.credentials = credentials
-        self.link.credentials_changed()
+        self.link.credentials_changed(Moment.of(self._clock))
+        self._tell_change()
+        self._requests.forget()
         self.show(self.node.settings)
         if self._serving:
             self.announcer.peer_gone(self._clock.monotonic())
@@ -111,7 +130,8 @@ class BRouteService:
         Whoever runs this service ends it then.
         """
         self.credentials = None
-        self.link.credentials_changed()
+        self.link.credentials_changed(Moment.of(self._clock))
+        self._requests.forget()
         self._serving = False
         self.announcer.peer_gone(self._clock.monotonic())
 
@@ -144,34 +164,31 @@ class BRouteService:
     def report(self) -> dict[str, Any]:
         """The ``broute`` part of the status document."""
         if self.credentials is None:
-            return {"in_service": False}
-        session = self.link.session
+            return OutOfService(NotServed.REVOKED).report()
         return {
             "in_service": True,
-            **self.link.report(),
-            "medium": self.unit.medium,
-            "link": self.link.detail,
-            "session": None
-            if session is None
-            else {
-                "peer": session.peer,
-                "since": jst(session.since).isoformat(timespec="seconds"),
-                "expires": jst(session.expires).isoformat(timespec="seconds"),
-            },
+            **self.link.report(self._clock.monotonic(), self.unit.medium),
             "counters": {
                 **self.link.counters,
                 **self.unit.counters,
+                **self._requests.counters,
                 **self.node.counters,
                 **self.announcer.counters,
             },
         }
 
+    def diagnosis(self) -> tuple[int, int]:
+        """The diagnosis in two numbers: the message, and the items' bits."""
+        now = self._clock.monotonic()
+        return int(self.link.verdict(now).message), self.link.items(now).bits
+
     async def _follow_link(self) -> None:
         async for event in self.unit.events():
-            self.link.follow(event, self._clock.wall())
+            self.link.follow(event, Moment.of(self._clock))
             self._log(event)
             if self._bus is not None:
                 self._bus.publish(event)
+            self._tell_change()
             now = self._clock.monotonic()
             match event:
                 case AuthOk(peer):
@@ -180,25 +197,54 @@ class BRouteService:
                 case LinkStarted():
                     self.started.set()
                     self.announcer.peer_gone(now)
-                case PeerLeft() | SessionExpired() | UnitFault() | LinkStartFailed():
+                case PeerLeft(peer) | SessionExpired(peer):
+                    self._requests.forget(peer)
+                    self.announcer.peer_gone(now)
+                case UnitFault() | LinkStartFailed():
+                    self._requests.forget()
                     self.announcer.peer_gone(now)
                 case _:
                     continue
             self._announcer_stirred.set()
 
-    async def _answer(self) -> None:
+    async def _take_in(self) -> None:
+        """Whatever comes is taken at once, so that a confirmation never waits behind requests."""
+        taken = 0
         while True:
             datagram = await self.unit.recv()
-            payload = datagram.payload
+            now = self._clock.monotonic()
+            if self.link.heard(datagram.peer, datagram.rssi_dbm, Moment.of(self._clock)):
+                self._tell_change()
             if self.credentials is None:
                 continue
-            answer = self.node.handle(payload)
-            if answer is not None:
-                await self._send(answer, datagram.peer)
-            elif len(payload) >= 12 and payload[10] == Esv.INFC_RES:
-                self.announcer.infc_answered(int.from_bytes(payload[2:4], "big"))
+            if self._confirms(datagram.payload):
                 self._announcer_stirred.set()
+            elif self._requests.offer(datagram, now):
+                self._asked.set()
+            taken += 1
+            if taken % TAKEN_AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+    def _confirms(self, payload: bytes) -> bool:
+        """It is the answer that an INFC of ours waits for; such a one is never over the limit."""
+        if len(payload) < HEAD_SIZE or payload[10] != Esv.INFC_RES:
+            return False
+        return self.announcer.infc_answered(int.from_bytes(payload[2:4], "big"))
+
+    async def _answer(self) -> None:
+        while True:
+            request = self._requests.next()
+            if request is None:
+                self._asked.clear()
+                await self._asked.wait()
+                continue
+            answer = self.node.handle(request.payload)
+            if answer is not None:
+                await self._send(answer, request.peer)
             self.check_statuses()  # the home may have set one, with or without an answer
+            # One request to a turn of the loop, also where nothing was waited for: the meter
+            # first.
+            await asyncio.sleep(0)
 
     async def _announce(self) -> None:
         while True:
@@ -211,6 +257,24 @@ class BRouteService:
             await wait_for_event(
                 self._clock, self._announcer_stirred, self.announcer.next_deadline()
             )
+
+    async def _watch(self) -> None:
+        """Sessions and graces end by themselves."""
+        while True:
+            self._diagnosis_stirred.clear()
+            self._tell_change()
+            deadline = self.link.next_deadline(self._clock.monotonic())
+            await wait_for_event(self._clock, self._diagnosis_stirred, deadline)
+
+    def _tell_change(self) -> None:
+        """Publish the verdict, once it is another."""
+        verdict = self.link.verdict(self._clock.monotonic())
+        if verdict == self._told or self.credentials is None:
+            return
+        self._told = verdict
+        self._diagnosis_stirred.set()
+        if self._bus is not None:
+            self._bus.publish(DiagnosisChanged(verdict))
 
     async def _send(self, payload: bytes, peer: str) -> bool:
         self._sending += 1

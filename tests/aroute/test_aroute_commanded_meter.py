@@ -95,7 +95,7 @@ async def commanded(
 def diagnosis(here: Room) -> Callable[[], Diagnosis]:
     def tell() -> Diagnosis:
         broute = here.meter.broute
-        return Diagnosis(0, 0) if broute is None else Diagnosis(*broute.link.diagnosis())
+        return Diagnosis(0, 0) if broute is None else Diagnosis(*broute.diagnosis())
 
     return tell
 

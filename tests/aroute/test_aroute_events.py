@@ -13,6 +13,7 @@ from meter_runtime.aroute.events import (
     MAX_EVENTS,
     PER_HOUR,
     TABLE,
+    BRouteDiagnosed,
     CommandDone,
     Events,
 )
@@ -141,6 +142,16 @@ def test_a_session_is_told_at_its_begin_and_end() -> None:
         "broute_session_begun",
     ]
     assert PEER not in str(events)
+
+
+def test_of_the_diagnosis_an_alarms_begin_and_end_are_told() -> None:
+    room = Room()
+    for message, alarm in ((4, False), (3, False), (3, True), (2, True), (1, False), (0, False)):
+        room.bus.publish(BRouteDiagnosed(message, alarm))
+    assert [(event.kind, event.details) for event in room.taken()] == [
+        ("broute_alarm", {"alarm": True, "message": 3}),
+        ("broute_alarm", {"alarm": False, "message": 1}),
+    ]
 
 
 async def test_a_flood_of_one_kind_is_held_back_and_counted() -> None:

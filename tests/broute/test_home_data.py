@@ -86,6 +86,8 @@ def test_nothing_from_before_the_acceptance_day_is_told() -> None:
     home = Contract(BRouteCredentials(LINK, DAY)).data()
     assert home.boundary(FIRST - 1) is None
     assert home.boundary(FIRST) == (50, 7)
+    assert home.minute(FIRST * 30 - 1) is None
+    assert home.minute(FIRST * 30) == (51, 8)
 
 
 def _revoke(contract: Contract) -> None:

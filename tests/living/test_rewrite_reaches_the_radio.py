@@ -190,7 +190,7 @@ async def test_what_is_rewritten_while_the_unit_is_out_holds_when_it_is_put_back
     async with town() as (bench, utility, hems):
         await hems.join(bench.route_b_id, bench.password)
         await bench.unplug_unit("communication")
-        await eventually(lambda: shown(bench) == {"in_service": False})
+        await eventually(lambda: not shown(bench)["in_service"])
         await utility.rewrite_unheard()
         utility.heard.clear()
         await bench.plug_unit("communication")
@@ -203,6 +203,7 @@ async def test_what_is_rewritten_while_the_unit_is_out_holds_when_it_is_put_back
 async def test_another_unit_serves_by_them_too_and_asks_to_have_them_set_again() -> None:
     async with town() as (bench, utility, hems):
         await bench.unplug_unit("communication")
+        await eventually(lambda: not shown(bench)["in_service"])
         await utility.rewrite_unheard()
         utility.heard.clear()
         await bench.plug_unit("communication", another=True)
@@ -233,7 +234,7 @@ async def test_after_a_revocation_nobody_is_answered_and_the_module_holds_nothin
         broute = bench.meter.broute
         assert broute is not None
         await utility.desk.revoke(COUNTER)
-        assert shown(bench) == {"in_service": False}
+        assert shown(bench)["why_not"]["code"] == "revoked"
         assert (bench.meter.broute, broute.credentials) == (None, None)
         assert await hems.told("EVENT 26 ")
         await is_deserted(bench, hems)
@@ -266,7 +267,7 @@ async def test_a_module_that_hears_nothing_when_it_is_revoked_forgets_once_it_he
         await bench.faults_at_work.settled()
         revoking = asyncio.create_task(utility.desk.revoke(COUNTER))
         await eventually(lambda: bench.meter.broute is None)
-        assert shown(bench) == {"in_service": False}
+        assert shown(bench)["why_not"]["code"] == "revoked"
         bench.clear()
         await revoking
         await is_deserted(bench, hems)

@@ -33,7 +33,20 @@ COUNTERS = (
 )
 """Those of the link that are told: what an operator asks for when a home has trouble."""
 
-_TOLD = ("in_service", "message", "items", "undefined_combination", "medium", "link", "session")
+_TOLD = (
+    "in_service",
+    "message",
+    "items",
+    "undefined_combination",
+    "alarm",
+    "expected",
+    "medium",
+    "link",
+    "session",
+    "set_again",
+    "failed_joins",
+    "signal",
+)
 
 
 async def set_credentials(broute: BRouteControl, said: SetCredentials, counter: int) -> Outcome:
@@ -74,15 +87,21 @@ def proof(broute: BRouteControl, said: SetCredentials | RewritePassword) -> byte
 
 
 def status(broute: BRouteControl) -> Outcome:
-    """The diagnosis; ``provisioned``: there are credentials, whether they can be served or not."""
+    """The diagnosis, causes by their codes, and why nobody is served.
+
+    ``provisioned``: there are credentials, whether they can be served or not.
+    """
     report = broute.report()
     counters: Mapping[str, int] = report.get("counters", {})
     told: dict[str, Any] = {name: report[name] for name in _TOLD if name in report}
-    accepted_on = broute.accepted_on
+    accepted_on, why_not = broute.accepted_on, report.get("why_not")
+    if why_not is not None:
+        told["why_not"] = [why_not["code"], *why_not["findings"]]
     return Outcome(
         Code.OK,
         {
             **told,
+            "causes": [cause["code"] for cause in report.get("causes", ())],
             "provisioned": broute.credentials is not None,
             "accepted_on": None if accepted_on is None else accepted_on.isoformat(),
             "counters": {name: counters[name] for name in COUNTERS if name in counters},

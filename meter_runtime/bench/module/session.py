@@ -7,7 +7,9 @@ from then on.
 
 A meter (agent) serves one HEMS at a time. While one is joined or joining, others get no answer:
 PANA can refuse only in clear, and what is sent in clear could be forged to keep a home out. A
-refused HEMS gives up by itself; should the place become free before that, it is admitted.
+refused HEMS gives up by itself; should the place become free before that, it is admitted. One that
+fails again and again meets silence for a while, too (:class:`JoinBackOff`); whether real modules do
+that is *unverified*.
 
 Source: SKSTACK-IP command manuals as quoted by public client code; RFC 5191 for the life cycle.
 """
@@ -20,6 +22,7 @@ from meter_runtime.bench.air.pace import AirPace
 from meter_runtime.bench.module.join import Association, PanaMessage
 from meter_runtime.bench.module.registers import Reg
 from meter_runtime.bench.module.state import ModuleState
+from meter_runtime.comm.auth.back_off import JoinBackOff
 from meter_runtime.comm.auth.paa import PaaSession
 from meter_runtime.comm.auth.pac import PacSession
 from meter_runtime.comm.auth.pana_events import (
@@ -87,11 +90,14 @@ class PanaSession:
         self._state = state
         self._rng = rng
         self._pace = pace
+        self.back_off = JoinBackOff()
+        self._psk: bytes | None = None
         self.reset()
 
     def reset(self) -> None:
         """Forget session, attempts and role; the peer is not told."""
         self.is_agent = False
+        self.back_off.reset()
         self.current: Session | None = None
         self._attempt: Association | None = None
         self._leaving: Association | None = None
@@ -232,7 +238,8 @@ class PanaSession:
 
     def _admits(self, peer: str, message: Message, now: float) -> bool:
         """Whether this is the beginning of a join that may be."""
-        if not self.is_agent or self._state.credentials is None or not _asks_to_join(message):
+        credentials = self._state.credentials
+        if not self.is_agent or credentials is None or not _asks_to_join(message):
             return False
         attempt = self._attempt
         if attempt is not None and now - attempt.heard_at < RESTART_AFTER_S:
@@ -240,7 +247,12 @@ class PanaSession:
         busy = {attempt.peer} if attempt is not None else set()
         if self.current is not None:
             busy.add(self.current.peer)
-        return not busy - {peer}
+        if busy - {peer}:
+            return False
+        if credentials.psk != self._psk:
+            self._psk = credentials.psk
+            self.back_off.reset()
+        return self.back_off.admits(peer, now)
 
     def _open(self, letter: _Letter, now: float) -> None:
         credentials = self._state.credentials
@@ -298,6 +310,7 @@ class PanaSession:
                 # A question alone, which anybody can put, is no authentication that failed.
                 if self.is_agent and not association.answered:
                     continue
+                self._failed(association, now)
                 notices.append(Notice(EventNumber.PANA_FAILED, association.peer))
             elif association is self._leaving:
                 self._leaving = None
@@ -345,13 +358,19 @@ class PanaSession:
             case NoAnswer() if self.is_agent and not association.answered:
                 return None
             case Rejected() | NoAnswer() | Terminated() | Expired():
+                self._failed(association, now)
                 return EventNumber.PANA_FAILED
+
+    def _failed(self, association: Association, now: float) -> None:
+        if self.is_agent:
+            self.back_off.failed(association.peer, now)
 
     def _admit(self, association: Association, event: Authenticated, now: float) -> None:
         if association is self._attempt:
             self._attempt = None
         self._leaving = self._former = None
         self._expired = False
+        self.back_off.succeeded(association.peer)
         self.current = Session(
             association,
             association.key_id,

@@ -450,5 +450,6 @@ _COUNTED = (
     "rx",
     "rx_plaintext",
     "rx_other_port",
+    "knocks_untold",
     "noise",
 )

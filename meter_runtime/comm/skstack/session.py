@@ -25,7 +25,8 @@ PANA_PORT = 716
 ATTEMPT_S = 60.0
 """An attempt that is silent for so long has ended without a word (*unverified*)."""
 MAX_ATTEMPTS = 8
-"""Homes seen knocking at once; the one longest silent is forgotten."""
+"""Homes seen knocking at once. Further ones are counted, not told, until one of these has been
+silent for :data:`ATTEMPT_S`: addresses cost nothing, and what is told is logged and passed on."""
 EXCHANGE_QUIET_S = 3.0
 """While the joined home renews its session nothing is sent, until the result or so much silence
 after the last message of the exchange (*unverified*)."""
@@ -127,8 +128,12 @@ class Session:
             self.renewing_until = now + EXCHANGE_QUIET_S
             return []
         last = self._knocking.pop(source, None)
-        while len(self._knocking) >= MAX_ATTEMPTS:
-            del self._knocking[next(iter(self._knocking))]
+        if len(self._knocking) >= MAX_ATTEMPTS:
+            longest_silent = next(iter(self._knocking))
+            if now - self._knocking[longest_silent] <= ATTEMPT_S:
+                self.counts["knocks_untold"] += 1
+                return []
+            del self._knocking[longest_silent]
         self._knocking[source] = now
         return [PeerJoining(source)] if last is None or now - last > ATTEMPT_S else []
 
