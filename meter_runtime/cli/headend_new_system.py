@@ -63,6 +63,14 @@ def register(commands: "Commands") -> None:
         metavar="SECONDS",
         help="for the meter's answer (default: do not); exit status 1 where it is not OK",
     )
+    issuing.add_argument(
+        "--on-site",
+        action="store_true",
+        help="for a terminal: a work order, and nothing goes to the Relay Server",
+    )
+    issuing.add_argument(
+        "--out", type=Path, metavar="FILE", help="write the work order: a .pdf, .png or .txt file"
+    )
     issuing.add_argument("--json", action="store_true", help="one document")
     add_lab(issuing)
     issuing.set_defaults(act=_issue)
@@ -130,10 +138,16 @@ def run(args: argparse.Namespace) -> int:
 def _issue(args: argparse.Namespace) -> int:
     if not 0 <= args.wait <= _LONGEST_WAIT_S:
         raise UsageError(f"--wait: 0 to {_LONGEST_WAIT_S} seconds")
+    if args.on_site and args.wait:
+        raise UsageError("--wait: an answer from on site comes by 'headend take-result'")
+    if args.out is not None and not args.on_site:
+        raise UsageError("--out goes with --on-site; 'headend work-order' writes one later, too")
     valid_s = parse_duration(args.expires)
     arguments = dict(_argument(text) for text in args.arg)
     with opened(args) as system:
         request = asyncio.run(_issued(system, args, arguments, valid_s))
+        if args.out is not None:
+            system.work_orders.write(system.now(), args.by, request.id, args.out)
     if args.json:
         print(json.dumps(_document(request), indent=2, ensure_ascii=False))
     else:
@@ -152,6 +166,7 @@ async def _issued(
         reason=args.reason,
         arguments=arguments,
         valid_s=valid_s,
+        on_site=args.on_site,
     )
     while request.is_open and time.monotonic() < deadline:
         await asyncio.sleep(_POLL_EVERY_S)
@@ -176,7 +191,9 @@ def _argument(text: str) -> tuple[str, Any]:
 def _is_well(request: "Request", *, waited: bool) -> bool:
     from meter_runtime.headend.register_requests import State
 
-    good = {State.DONE, State.POSTED} if waited else {State.DONE, State.POSTED, State.SENT}
+    good = {State.DONE, State.POSTED}
+    if not waited:
+        good |= {State.SENT, State.ON_SITE}
     return request.state in good
 
 

@@ -212,9 +212,25 @@ def _register_meters(commands: "Commands") -> None:
     adding.add_argument(
         "--route-b-id", metavar="HEX", help="that it has already, 32 hex digits (default: drawn)"
     )
+    adding.add_argument(
+        "--hung",
+        type=day,
+        metavar="DAY",
+        help="for a meter that has measured elsewhere; nothing from before is served",
+    )
     add_by(adding)
     add_lab(adding)
     adding.set_defaults(act=_add_meter)
+
+    replacing = actions.add_parser("replace", help="another meter hangs in its place from today")
+    replacing.epilog = (
+        "example: meter-runtime headend meter replace M-0001 M-0101 --lab lab --by Hara"
+    )
+    replacing.add_argument("old", metavar="OLD")
+    replacing.add_argument("new", metavar="NEW", help="its id; see 'meter-runtime keys enroll'")
+    add_by(replacing)
+    add_lab(replacing)
+    replacing.set_defaults(act=_replace_meter)
     _add_list(actions, "meter", "meters").set_defaults(act=_list_meters)
 
 
@@ -289,10 +305,11 @@ def _end(args: argparse.Namespace) -> int:
     with opened(args) as system:
         left = system.register.end_contract(system.now(), args.by, args.code)
     print(f"contract {args.code} has ended")
-    for meter in left:
+    if left:
+        meters = ", ".join(meter.id for meter in left)
         print(
-            f"meter {meter.id}: its credentials are still the customer's; end them:"
-            f" meter-runtime headend issue broute.revoke --meter {meter.id} --by NAME"
+            f"{meters}: the customer's credentials still hold; end them:"
+            f" meter-runtime headend service end {args.code} --reason moved-out --by NAME"
         )
     return 0
 
@@ -324,9 +341,27 @@ def _contract(contract: "ContractRecord") -> dict[str, Any]:
 def _add_meter(args: argparse.Namespace) -> int:
     with opened(args) as system:
         meter = system.register.add_meter(
-            system.now(), args.by, args.id, args.supply_point, args.route_b_id
+            system.now(),
+            args.by,
+            args.id,
+            args.supply_point,
+            args.route_b_id,
+            hung_on=args.hung,
         )
     print(f"meter {meter.id} at {meter.supply_point}, route-B ID {meter.route_b_id}")
+    return 0
+
+
+def _replace_meter(args: argparse.Namespace) -> int:
+    with opened(args) as system:
+        meter = system.register.replace_meter(system.now(), args.by, args.old, args.new)
+        contract = system.register.contract_at(meter.supply_point)
+    print(f"meter {meter.id} at {meter.supply_point}, route-B ID {meter.route_b_id}")
+    if contract is not None and contract.is_served:
+        print(
+            "its home takes new credentials:"
+            f" meter-runtime headend service begin {contract.code} --by NAME"
+        )
     return 0
 
 
@@ -340,6 +375,8 @@ def _list_meters(args: argparse.Namespace) -> int:
                 "credentials": system.credentials(meter).value,
                 "credential_version": meter.credential_version,
                 "contract": meter.contract,
+                "removed_on": None if meter.removed_on is None else meter.removed_on.isoformat(),
+                "replaced_by": meter.replaced_by,
             }
             for meter in system.register.meters()
         ]

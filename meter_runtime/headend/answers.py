@@ -111,12 +111,18 @@ class Answers:
     def _settle(self, request: Request, result: results.Result) -> None:
         """What a proved OK means for the meter's record and for the requests before it."""
         meter, version = self._register.meter(request.meter), result.credential_version
+        now, theirs = self._now(), meter.contract
         if request.command in CREDENTIAL_COMMANDS:
-            self._register.settle(meter.id, Credentials.CONFIRMED, version, request.contract)
+            theirs = request.contract
+            self._register.settle(now, meter.id, Credentials.CONFIRMED, version, theirs)
         elif request.command == "broute.revoke":
-            self._register.settle(meter.id, Credentials.REVOKED, version, meter.contract)
-        elif meter.credentials is Credentials.POSTED and _joined(result):
-            self._register.settle(meter.id, Credentials.ACTIVE, version, meter.contract)
+            self._register.settle(now, meter.id, Credentials.REVOKED, version, theirs)
+        elif (
+            meter.credentials is Credentials.POSTED
+            and meter.credential_version == version
+            and _joined(result)
+        ):
+            self._register.settle(now, meter.id, Credentials.ACTIVE, version, theirs)
         if request.command not in CHANGES_CREDENTIALS:
             return
         for each in self._requests.all(request.meter):

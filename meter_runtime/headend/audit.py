@@ -11,12 +11,14 @@ import getpass
 import hashlib
 import json
 import os
+import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from meter_runtime.errors import MeterError
-from meter_runtime.headend.register_schema import Database
+from meter_runtime.headend.register_schema import AUDIT_SCHEMA, Database
+from meter_runtime.headend.sqlite_file import open_database
 from meter_runtime.storage.media import write_whole
 
 _NOTHING = bytes(32)
@@ -54,6 +56,25 @@ class AuditLog:
         self._database = database
         self._head_file = head_file
 
+    @classmethod
+    def in_file(cls, path: Path) -> "AuditLog":
+        """A log in a database of its own, made where it is missing, and its head beside it."""
+        connection = open_database(path, AUDIT_SCHEMA)
+        connection.row_factory = sqlite3.Row
+        return cls(Database(path, connection), path.with_suffix(".head"))
+
+    def close(self) -> None:
+        """Close the database, of a log that has one of its own."""
+        self._database.close()
+
+    def record(
+        self, at: float, on_behalf_of: str, what: str, subject: str, **details: object
+    ) -> None:
+        """Append in a transaction of its own, what no other table tells."""
+        with self._database.transaction():
+            self.append(at, on_behalf_of, what, subject, **details)
+        self.seal()
+
     def append(
         self, at: float, on_behalf_of: str, what: str, subject: str, **details: object
     ) -> None:
@@ -61,7 +82,7 @@ class AuditLog:
         number, chain = self._last()
         fields = (
             number + 1,
-            at,
+            float(at),  # as the database gives it back
             account(),
             on_behalf_of,
             what,

@@ -26,7 +26,7 @@ from meter_runtime.aroute.envelope import COMMAND_ID_SIZE, Command, seal
 from meter_runtime.aroute.identity import SigningKey
 from meter_runtime.comm.contracts import LinkCredentials
 from meter_runtime.errors import MeterError, UsageError, nearest
-from meter_runtime.headend.answers import Answers, MeterKeys
+from meter_runtime.headend.answers import MEANINGS, Answers, MeterKeys
 from meter_runtime.headend.authority import NotPermittedError, role_for
 from meter_runtime.headend.letters import DraftSealer
 from meter_runtime.headend.register_books import Books
@@ -119,6 +119,7 @@ class Issuing:
         self._staff = books.staff
         self._register = books.register
         self._requests = books.requests
+        self._service = books.service
         self._keyring = keyring
         self._drafts = drafts
         self._relay = relay
@@ -134,12 +135,14 @@ class Issuing:
         reason: str = "",
         arguments: Mapping[str, Any] | None = None,
         valid_s: float = VALID_S,
+        on_site: bool = False,
     ) -> Request:
         """Sign, seal, store and send a command; the request as it stands then.
 
         ``arguments`` are those of :mod:`~meter_runtime.aroute.commands`; a password, an ID, a day
         and a proof key are not among them: they are drawn here or stand in the register. Where the
-        relay is out of reach the request stays *prepared*, and :meth:`poll` sends it.
+        relay is out of reach the request stays *prepared*, and :meth:`poll` sends it. One that is
+        ``on_site`` is for a work order, and never goes to the relay.
         """
         spec = commands.COMMANDS.get(name)
         if spec is None:
@@ -148,8 +151,32 @@ class Issuing:
         self._check(wanted)
         with self._database.transaction():
             request = self._prepare(wanted)
+            if on_site:
+                self._requests.note(request, State.ON_SITE, "")
         self._audit.seal()
-        return await self._send(request)
+        return self._requests.find(request.id) if on_site else await self._send(request)
+
+    def take(self, message: bytes) -> Request:
+        """Judge an answer that was brought from the meter; the request as it stands then.
+
+        Raises :class:`MeterError` for what names no request of ours, and where it proves nothing.
+        """
+        result = results.peek(message)
+        if result.command_id is None:
+            raise MeterError(
+                f"meter {result.meter_id}: {result.code.value} names no request, so it settles"
+                f" none; {MEANINGS[result.code]}"
+            )
+        request = self._requests.find(result.command_id.hex())
+        self._answers.judge(request, message)
+        judged = self._requests.find(request.id)
+        if judged.result != message:
+            # What was settled before stays settled; the same answer may come by two ways.
+            raise MeterError(
+                f"request {request.id[:8]} is {judged.state.value}, and this answer changes"
+                f" nothing{f': {judged.said}' if judged.said else ''}"
+            )
+        return judged
 
     async def poll(self, only: str | None = None) -> list[Request]:
         """Send what was not sent, fetch what was answered; the requests that this looked at.
@@ -195,6 +222,12 @@ class Issuing:
                     f"meter {meter.id}: {hindering.command} {hindering.id[:8]} is still open;"
                     " wait for its answer with 'headend poll', or for its end"
                 )
+        order = self._requests.open_order(meter.id)
+        if order is not None and name != "broute.revoke":
+            raise MeterError(
+                f"meter {meter.id}: work order {order.id[:8]} is on its way, and a later command"
+                " would make it stale; wait for its result, or 'headend work-order --recall' it"
+            )
         command_id = secrets.token_bytes(COMMAND_ID_SIZE)
         content = self._content(wanted.spec, command_id.hex(), meter, contract, wanted.given)
         command = Command(
@@ -265,11 +298,10 @@ class Issuing:
         """A new password, in the three forms in which it leaves this function."""
         if contract is None:
             raise MeterError(f"supply point {meter.supply_point} has no contract in force")
-        if contract.accepted_on is None:
-            raise MeterError(
-                f"contract {contract.code}: no application for the B-route was accepted; see"
-                f" 'headend contract apply {contract.code}'"
-            )
+        self._service.require(contract)
+        served_from = self._service.served_from(contract, meter)
+        if meter.removed_on is not None:
+            raise MeterError(f"meter {meter.id} was removed on {meter.removed_on}")
         if spec.name == "broute.rewrite_password" and meter.credentials is Credentials.REVOKED:
             raise MeterError(
                 f"meter {meter.id}: its credentials are revoked; issue broute.set_credentials"
@@ -279,19 +311,19 @@ class Issuing:
         )
         link = LinkCredentials(meter.route_b_id, password)
         proof_key = secrets.token_bytes(commands.PROOF_KEY_BYTES)
-        # With every password goes the contract's day: it is the same day again for the same
-        # customer, and never the last one's for a new customer.
+        # With every password goes the first day that is this customer's: it is the same day again
+        # for the same customer, and never the last one's for a new customer.
         arguments: commands.Arguments
         if spec.name == "broute.set_credentials":
             arguments = commands.SetCredentials(
                 id=link.route_b_id,
                 password=password,
-                accepted_on=contract.accepted_on,
+                accepted_on=served_from,
                 proof_key=proof_key,
             )
         else:
             arguments = commands.RewritePassword(
-                password=password, proof_key=proof_key, accepted_on=contract.accepted_on
+                password=password, proof_key=proof_key, accepted_on=served_from
             )
         return _Content(
             commands.plain_arguments(arguments),
@@ -326,6 +358,8 @@ class Issuing:
         return self._requests.find(request.id)
 
     async def _answer_to(self, request: Request) -> bytes | None:
+        if request.state is State.ON_SITE:
+            return None
         try:
             return await self._relay.result(request.id)
         except RelayRefusedError as refused:

@@ -10,11 +10,12 @@
          scs/{signing.key,issuer.key,tls.pem,tls.key}      dispatches, and its own commands
          mdms/{tls.pem,tls.key}
          meters/ID/{tls.pem,tls.key,ca.pem,trust.toml,identity.json,aroute.toml}
-         terminals/NAME/{signing.key,tls.pem,tls.key}
+         terminals/NAME/{signing.key,tls.pem,tls.key,ca.pem}
 
 Folders are 0700 and files 0600. One folder holds what a utility keeps on separate machines, so
-whoever reads it is every role at once: it is for a laboratory. A folder of a meter stands alone
-and goes to that meter; each role's stores lie in its folder, too, and are that role's business.
+whoever reads it is every role at once: it is for a laboratory. A folder of a meter or a terminal
+stands alone and goes there; each role's stores lie in its folder, too, and are that role's
+business.
 """
 
 import os
@@ -308,7 +309,8 @@ class Lab:
             )
         with _made_whole(path) as fresh:
             authority = Authority.open(self.ca.parent)
-            authority.issue(fresh, "tls", meter_id, Unit.METER)
+            # Not only a client: its local port is a server, known by its name wherever it is.
+            authority.issue(fresh, "tls", meter_id, Unit.METER, hosts=(meter_id,))
             write_new(fresh / "ca.pem", self.ca.read_bytes())
             write_new(fresh / "trust.toml", self.trust_file.read_bytes())
             write_new(fresh / "identity.json", identity_document(meter_id, keys))
@@ -334,8 +336,26 @@ class Lab:
         with _made_whole(path) as fresh:
             SigningKey.generate().to_file(fresh / "signing.key")
             Authority.open(self.ca.parent).issue(fresh, "tls", name, Unit.TERMINAL)
+            write_new(fresh / "ca.pem", self.ca.read_bytes())
         self.write_trust()
         return path
+
+    def drop_terminal(self, name: str) -> Path:
+        """Take a lost terminal out of the trust files; where its folder is kept, with its log.
+
+        Meters learn of it when they are given their trust file anew.
+        """
+        if name not in (known := self.terminals()):
+            raise UsageError(f'{self.path}: no terminal is called "{name}"; {nearest(name, known)}')
+        kept = self.path / "terminals" / f".lost-{name}"
+        if kept.exists():
+            raise UsageError(f"{kept}: there is one of this name already; move it away")
+        try:
+            (self.path / "terminals" / name).rename(kept)
+        except OSError as failure:
+            raise MeterError(f"{kept}: cannot be made: {failure.strerror}") from None
+        self.write_trust()
+        return kept
 
     def write_trust(self) -> None:
         """Write the trust files from the keys as they are now."""

@@ -6,6 +6,7 @@ When it is written, and from what, is :mod:`~meter_runtime.headend.letters`' bus
 import re
 import textwrap
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -31,7 +32,8 @@ _WHERE_TO_TYPE = (
     " the meter."
 ).splitlines()
 _TEXT_WIDTH = 76
-_CUSTOMER = "customer"
+GIVEN_FONT = "given"
+"""The family of the font that somebody named."""
 _FONT_FILES = (b"\0\1\0\0", b"true", b"OTTO")
 
 _KEEP = (
@@ -86,6 +88,16 @@ def pdf(page: Page, font: Path | None) -> bytes:
 
     PDF's own fonts have Latin letters only: a name in Japanese takes ``font``, a TrueType file.
     """
+    addressed = f"{page.customer}\n{page.address}"
+    check_letters(addressed, font)
+    with opened_pdf() as document:
+        _draw(document, page, addressed, font)
+        return bytes(document.output())
+
+
+@contextmanager
+def opened_pdf() -> Iterator["FPDF"]:
+    """An A4 document; raises MeterError where the package for it is missing."""
     try:
         from fpdf import FPDF
         from fpdf.fonts import TTFFont
@@ -94,16 +106,9 @@ def pdf(page: Page, font: Path | None) -> bytes:
             "a PDF takes the package fpdf2: pip install 'meter-runtime[headend]',"
             " or write a .txt file"
         ) from None
-    addressed = f"{page.customer}\n{page.address}"
-    if font is None and not _is_latin(addressed):
-        raise UsageError(
-            "the name or address is not in Latin letters, and PDF's own fonts have no others;"
-            " add --font FILE.ttf or write a .txt file"
-        )
     document = FPDF(format="A4")
     try:
-        _draw(document, page, addressed, font)
-        return bytes(document.output())
+        yield document
     finally:
         for each in document.fonts.values():
             if isinstance(each, TTFFont):
@@ -119,8 +124,8 @@ def _draw(document: "FPDF", page: Page, addressed: str, font: Path | None) -> No
     if font is None:
         _print(document, "Helvetica", 12, addressed)
     else:
-        _add_font(document, font, addressed)
-        _print(document, _CUSTOMER, 12, addressed)
+        add_font(document, font, addressed)
+        _print(document, GIVEN_FONT, 12, addressed)
     document.ln(12)
     _print(document, "Helvetica", 16, _TITLE)
     document.ln(6)
@@ -136,7 +141,7 @@ def _draw(document: "FPDF", page: Page, addressed: str, font: Path | None) -> No
     _print(document, "Helvetica", 10, _KEEP)
 
 
-def _add_font(document: "FPDF", font: Path, wanted: str) -> None:
+def add_font(document: "FPDF", font: Path, wanted: str) -> None:
     """Have the customer's name printed by ``font``; UsageError where it cannot print it."""
     try:
         with font.open("rb") as file:
@@ -148,10 +153,10 @@ def _add_font(document: "FPDF", font: Path, wanted: str) -> None:
     from fpdf.fonts import TTFFont
 
     try:
-        document.add_font(_CUSTOMER, fname=font)
+        document.add_font(GIVEN_FONT, fname=font)
     except Exception:  # whatever its parser makes of a damaged file
         raise UsageError(f"{font}: a damaged font; take another one") from None
-    added = document.fonts[_CUSTOMER]
+    added = document.fonts[GIVEN_FONT]
     glyphs = added.cmap if isinstance(added, TTFFont) else {}
     missing = [sign for sign in dict.fromkeys(wanted) if sign != "\n" and ord(sign) not in glyphs]
     if missing:
@@ -182,9 +187,13 @@ def _in_fours(code: str) -> str:
     return " ".join(re.findall(".{1,4}", code))
 
 
-def _is_latin(line: str) -> bool:
+def check_letters(wanted: str, font: Path | None) -> None:
+    """Raise UsageError for what neither PDF's own fonts nor a given one will print."""
     try:
-        line.encode("latin-1")
+        wanted.encode("latin-1")
     except UnicodeEncodeError:
-        return False
-    return True
+        if font is None:
+            raise UsageError(
+                "the name or address is not in Latin letters, and PDF's own fonts have no others;"
+                " add --font FILE.ttf or write a .txt file"
+            ) from None

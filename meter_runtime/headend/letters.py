@@ -109,6 +109,7 @@ class Letters:
         self._staff = books.staff
         self._register = books.register
         self._requests = books.requests
+        self._service = books.service
         self._key_file = key_file
 
     def post(
@@ -138,9 +139,8 @@ class Letters:
             self._requests.move(request, State.POSTED)
             meter = self._register.meter(request.meter)
             if meter.credentials is Credentials.CONFIRMED:
-                self._register.settle(
-                    meter.id, Credentials.POSTED, meter.credential_version or 0, meter.contract
-                )
+                version = meter.credential_version or 0
+                self._register.settle(at, meter.id, Credentials.POSTED, version, meter.contract)
             self._audit.append(at, by, "letter", request.id, meter=meter.id, file=out.name)
         self._audit.seal()
         self._database.scrub()
@@ -176,14 +176,18 @@ class Letters:
         if request.contract is None:
             raise MeterError(f"request {request.id[:8]}: made for no contract")
         contract = self._register.contract(request.contract)
-        if contract.ended_on is not None or contract.accepted_on is None:
+        if not contract.is_served:
             raise MeterError(f"contract {contract.code}: no longer in force; nothing is posted")
+        meter = self._register.meter(request.meter)
+        if meter.removed_on is not None:
+            raise MeterError(f"meter {meter.id} was removed on {meter.removed_on}; no letter")
+        served_from = self._service.served_from(contract, meter)
         return Page(
             jst_day(at),
             contract.customer,
             self._register.supply_point(contract.supply_point).address,
             request.meter,
-            contract.accepted_on,
+            served_from,
             DraftOpener(self._key_file).open(request.id, draft),
         )
 

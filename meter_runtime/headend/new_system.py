@@ -24,6 +24,8 @@ from meter_runtime.headend.register_contracts import Credentials, MeterRecord
 from meter_runtime.headend.register_requests import CHANGES_CREDENTIALS, State
 from meter_runtime.headend.relay_client import BusinessSide
 from meter_runtime.headend.selection import STALE_AFTER, Selection
+from meter_runtime.headend.service_life import ServiceLife
+from meter_runtime.headend.work_order import WorkOrders
 from meter_runtime.units.catalogue import shipped
 
 DATABASE = "new-system.db"
@@ -36,6 +38,7 @@ class NewSystem:
     def __init__(self, lab: Lab, books: Books, relay: Relay, now: Callable[[], float]) -> None:
         folder = lab.folder(NEW_SYSTEM)
         self.now = now
+        self.books = books
         self.audit = books.audit
         self.staff = books.staff
         self.register = books.register
@@ -48,7 +51,9 @@ class NewSystem:
         self.issuing = Issuing(
             NEW_SYSTEM, books, _LabKeys(lab), drafts=sealer, relay=relay, now=now
         )
+        self.service = ServiceLife(books, self.issuing, now)
         self.letters = letters.Letters(books, folder / "letter.key")
+        self.work_orders = WorkOrders(books)
 
     @classmethod
     def open(

@@ -7,6 +7,7 @@ from meter_runtime.headend.audit import AuditLog
 from meter_runtime.headend.register_contracts import Register
 from meter_runtime.headend.register_requests import Requests
 from meter_runtime.headend.register_schema import Database
+from meter_runtime.headend.register_service import ServiceBook
 from meter_runtime.headend.register_sources import Sources
 from meter_runtime.headend.register_staff import Staff
 
@@ -21,6 +22,7 @@ class Books:
     register: Register
     sources: Sources
     requests: Requests
+    service: ServiceBook
 
     @classmethod
     def open(cls, database_file: Path, audit_head: Path) -> "Books":
@@ -28,11 +30,13 @@ class Books:
         database = Database.open(database_file)
         audit = AuditLog(database, audit_head)
         staff = Staff(database, audit)
+        register = Register(database, audit, staff)
         return cls(
             database,
             audit,
             staff,
-            Register(database, audit, staff),
+            register,
             Sources(database, audit, staff),
             Requests(database),
+            ServiceBook(database, audit, staff, register),
         )

@@ -40,6 +40,21 @@ class Credentials(enum.StrEnum):
     REVOKED = "revoked"
 
 
+class EndReason(enum.StrEnum):
+    """Why the service to a home ends: what the terms of service (article 19) know, no other."""
+
+    NOTICE = "notice"
+    """The customer gave notice."""
+    MOVED_OUT = "moved-out"
+    """It is no longer his supply point (article 5 (1))."""
+    NO_METER = "no-meter"
+    """No meter that can serve can stay there (article 5 (2))."""
+    NO_HEMS = "no-hems"
+    """There is no HEMS (article 5 (3))."""
+    MISUSE = "misuse"
+    """What article 18 forbids."""
+
+
 @dataclass(frozen=True, slots=True)
 class SupplyPoint:
     """Where the grid ends and a home begins."""
@@ -62,6 +77,16 @@ class ContractRecord:
     """When the application for the B-route was accepted; None where there is none."""
     updated_on: date = date.min
     ended_on: date | None = None
+    service_ended_on: date | None = None
+    """When the service to the home was ended; it may be applied for once more."""
+    service_end: EndReason | None = None
+    service_end_note: str = ""
+
+    @property
+    def is_served(self) -> bool:
+        """The home may have the B-route now."""
+        over = self.ended_on is not None or self.service_ended_on is not None
+        return self.accepted_on is not None and not over
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +99,18 @@ class MeterRecord:
     credentials: Credentials
     credential_version: int | None
     contract: str | None
+    settled_at: float | None = None
+    """When ``credentials`` became what they are; None where nobody wrote it down."""
+    hung_on: date | None = None
+    """None: whatever it has measured was measured here."""
+    removed_on: date | None = None
+    replaced_by: str | None = None
+
+    def holds(self, contract: str) -> bool:
+        """Whether it is known to hold credentials of this contract, and hangs there."""
+        over = (Credentials.NONE, Credentials.REVOKED)
+        is_theirs = self.contract == contract and self.credentials not in over
+        return is_theirs and self.removed_on is None
 
 
 class Register:
@@ -147,8 +184,9 @@ class Register:
                     f" end it first: headend contract end {present.code} --by NAME"
                 )
             self._database.write(
-                "INSERT INTO contract VALUES (:code, :customer, :supply_point, :renewables,"
-                " :switching, :capacity_a, :accepted_on, :updated_on, NULL)",
+                "INSERT INTO contract (code, customer, supply_point, renewables, switching,"
+                " capacity_a, accepted_on, updated_on) VALUES (:code, :customer, :supply_point,"
+                " :renewables, :switching, :capacity_a, :accepted_on, :updated_on)",
                 code=contract.code,
                 customer=contract.customer,
                 supply_point=contract.supply_point,
@@ -163,13 +201,21 @@ class Register:
         self._audit.seal()
 
     def apply_for_broute(self, at: float, by: str, code: str, accepted_on: date) -> None:
-        """The customer's application was accepted: nothing from before that day is served."""
+        """The customer's application was accepted: nothing from before that day is served.
+
+        A service that was ended may begin anew, once no meter serves by it any longer.
+        """
         self._staff.require(by, Role.REGISTRAR, "contract")
         with self._database.transaction():
-            if self.contract(code).ended_on is not None:
+            known = self.contract(code)
+            if known.ended_on is not None:
                 raise UsageError(f"contract {code} has ended")
+            if known.service_ended_on is not None:
+                self._check_anew(known, accepted_on)
             self._database.write(
-                "UPDATE contract SET accepted_on = :day, updated_on = :today WHERE code = :code",
+                "UPDATE contract SET accepted_on = :day, updated_on = :today,"
+                " service_ended_on = NULL, service_end = NULL, service_end_note = NULL"
+                " WHERE code = :code",
                 day=_written(accepted_on),
                 today=_written(jst_day(at)),
                 code=code,
@@ -190,12 +236,20 @@ class Register:
             )
             self._audit.append(at, by, "contract ended", code)
         self._audit.seal()
-        over = (Credentials.NONE, Credentials.REVOKED)
-        return [
-            meter
-            for meter in self.meters()
-            if meter.contract == code and meter.credentials not in over
-        ]
+        return [meter for meter in self.meters() if meter.holds(code)]
+
+    def _check_anew(self, ended: ContractRecord, accepted_on: date) -> None:
+        if ended.service_ended_on is not None and accepted_on < ended.service_ended_on:
+            raise UsageError(
+                f"contract {ended.code}: its service ended on {ended.service_ended_on}; a new"
+                " application is not older than that"
+            )
+        for meter in self.meters():
+            if meter.holds(ended.code):
+                raise MeterError(
+                    f"contract {ended.code}: meter {meter.id} still serves by its former"
+                    f" application; see 'headend service show {ended.code}'"
+                )
 
     def meters(self) -> list[MeterRecord]:
         return [_meter(row) for row in self._database.all("SELECT * FROM meter ORDER BY id")]
@@ -211,10 +265,25 @@ class Register:
             )
         return _meter(row)
 
+    def meters_at(self, point: str) -> list[MeterRecord]:
+        """Those that hang there now."""
+        here = (meter for meter in self.meters() if meter.supply_point == point)
+        return [meter for meter in here if meter.removed_on is None]
+
     def add_meter(
-        self, at: float, by: str, meter_id: str, point: str, route_b_id: str | None = None
+        self,
+        at: float,
+        by: str,
+        meter_id: str,
+        point: str,
+        route_b_id: str | None = None,
+        *,
+        hung_on: date | None = None,
     ) -> MeterRecord:
-        """A meter at a supply point; its route-B ID is drawn where it has none yet."""
+        """A meter at a supply point; its route-B ID is drawn where it has none yet.
+
+        ``hung_on`` where it has measured elsewhere before.
+        """
         self._staff.require(by, Role.REGISTRAR, "meter")
         _check_code("meter", meter_id)
         drawn = secrets.token_hex(16).upper() if route_b_id is None else route_b_id
@@ -222,29 +291,63 @@ class Register:
             raise UsageError("a route-B ID has 32 characters 0-9 A-F")
         with self._database.transaction():
             self.supply_point(point)
-            for known in self.meters():
-                if known.id == meter_id:
-                    raise UsageError(f'there is a meter "{meter_id}" already')
-                if known.route_b_id == drawn:
-                    raise UsageError(f"meter {known.id} has this route-B ID")
-            self._database.write(
-                "INSERT INTO meter VALUES (:id, :point, :route_b_id, :none, NULL, NULL)",
-                id=meter_id,
-                point=point,
-                route_b_id=drawn,
-                none=Credentials.NONE,
-            )
+            self._hang(meter_id, point, drawn, hung_on)
             self._audit.append(at, by, "meter", meter_id, supply_point=point)
         self._audit.seal()
         return self.meter(meter_id)
 
+    def replace_meter(self, at: float, by: str, old: str, new: str) -> MeterRecord:
+        """``new`` hangs in the place of ``old`` from today, with a route-B ID of its own.
+
+        Keys and credentials of ``old`` went with it: ``new`` is enrolled and provisioned as any.
+        """
+        self._staff.require(by, Role.REGISTRAR, "meter")
+        _check_code("meter", new)
+        today = jst_day(at)
+        with self._database.transaction():
+            former = self.meter(old)
+            if former.removed_on is not None:
+                raise UsageError(f"meter {old} was removed on {former.removed_on}")
+            self._hang(new, former.supply_point, secrets.token_hex(16).upper(), today)
+            self._database.write(
+                "UPDATE meter SET removed_on = :today, replaced_by = :new WHERE id = :old",
+                today=_written(today),
+                new=new,
+                old=old,
+            )
+            self._audit.append(at, by, "meter replaced", old, replaced_by=new)
+        self._audit.seal()
+        return self.meter(new)
+
+    def _hang(self, meter_id: str, point: str, route_b_id: str, hung_on: date | None) -> None:
+        for known in self.meters():
+            if known.id == meter_id:
+                raise UsageError(f'there is a meter "{meter_id}" already')
+            if known.route_b_id == route_b_id:
+                raise UsageError(f"meter {known.id} has this route-B ID")
+        self._database.write(
+            "INSERT INTO meter (id, supply_point, route_b_id, credentials, hung_on)"
+            " VALUES (:id, :point, :route_b_id, :none, :hung_on)",
+            id=meter_id,
+            point=point,
+            route_b_id=route_b_id,
+            none=Credentials.NONE,
+            hung_on=_written(hung_on),
+        )
+
     def settle(
-        self, meter_id: str, credentials: Credentials, version: int, contract: str | None
+        self,
+        at: float,
+        meter_id: str,
+        credentials: Credentials,
+        version: int,
+        contract: str | None,
     ) -> None:
         """What the meter proved, inside the transaction that stores the proof."""
         self._database.write(
             "UPDATE meter SET credentials = :credentials, credential_version = :version,"
-            " contract = :contract WHERE id = :id",
+            " contract = :contract, settled_at = :at WHERE id = :id",
+            at=at,
             id=meter_id,
             credentials=credentials,
             version=version,
@@ -263,6 +366,9 @@ def _contract(row: Row) -> ContractRecord:
         _read(row["accepted_on"]),
         date.fromisoformat(row["updated_on"]),
         _read(row["ended_on"]),
+        _read(row["service_ended_on"]),
+        None if row["service_end"] is None else EndReason(row["service_end"]),
+        row["service_end_note"] or "",
     )
 
 
@@ -274,6 +380,10 @@ def _meter(row: Row) -> MeterRecord:
         Credentials(row["credentials"]),
         row["credential_version"],
         row["contract"],
+        row["settled_at"],
+        _read(row["hung_on"]),
+        _read(row["removed_on"]),
+        row["replaced_by"],
     )
 
 

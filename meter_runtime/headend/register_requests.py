@@ -34,6 +34,8 @@ class State(enum.StrEnum):
     PREPARED = "prepared"
     """Stored here, not yet at the Relay Server."""
     SENT = "sent"
+    ON_SITE = "on site"
+    """Not for the Relay Server: a work order takes it to the meter."""
     DONE = "done"
     """The meter's own signed OK, and its proof where there is something to prove."""
     REFUSED = "refused"
@@ -47,7 +49,7 @@ class State(enum.StrEnum):
     """Done, and the letter is on its way."""
 
 
-OPEN = (State.PREPARED, State.SENT)
+OPEN = (State.PREPARED, State.SENT, State.ON_SITE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +185,10 @@ class Requests:
         return next(
             (each for each in self.all(meter) if each.is_open and each.command in hindering), None
         )
+
+    def open_order(self, meter: str) -> Request | None:
+        """The request that somebody is on his way with: what is issued after it makes it stale."""
+        return next((each for each in self.all(meter) if each.state is State.ON_SITE), None)
 
     def later_credentials(self, request: Request) -> Request | None:
         """A later request that may have changed the same meter's credentials."""

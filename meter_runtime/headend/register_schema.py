@@ -18,6 +18,24 @@ from meter_runtime.headend.sqlite_file import open_database, transaction
 
 _PRAGMAS = "PRAGMA secure_delete=ON; PRAGMA foreign_keys=ON;"
 
+AUDIT_SCHEMA = """
+CREATE TABLE IF NOT EXISTS audit (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    at REAL NOT NULL,
+    who TEXT NOT NULL,
+    on_behalf_of TEXT NOT NULL,
+    what TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    details TEXT NOT NULL,
+    chain BLOB NOT NULL
+) STRICT;
+CREATE TRIGGER IF NOT EXISTS audit_stands BEFORE UPDATE ON audit
+    BEGIN SELECT RAISE(ABORT, 'the audit log is not changed'); END;
+CREATE TRIGGER IF NOT EXISTS audit_stays BEFORE DELETE ON audit
+    BEGIN SELECT RAISE(ABORT, 'the audit log is not shortened'); END;
+"""
+"""The audit log's, which other databases have, too."""
+
 _FIRST = """
 CREATE TABLE supply_point (
     id TEXT PRIMARY KEY,
@@ -85,20 +103,6 @@ CREATE TABLE source_row (
     facts TEXT NOT NULL,
     PRIMARY KEY (source, contract)
 ) STRICT;
-CREATE TABLE audit (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    at REAL NOT NULL,
-    who TEXT NOT NULL,
-    on_behalf_of TEXT NOT NULL,
-    what TEXT NOT NULL,
-    subject TEXT NOT NULL,
-    details TEXT NOT NULL,
-    chain BLOB NOT NULL
-) STRICT;
-CREATE TRIGGER audit_stands BEFORE UPDATE ON audit
-    BEGIN SELECT RAISE(ABORT, 'the audit log is not changed'); END;
-CREATE TRIGGER audit_stays BEFORE DELETE ON audit
-    BEGIN SELECT RAISE(ABORT, 'the audit log is not shortened'); END;
 """
 
 _SERVICE_LIFE = """
@@ -111,8 +115,8 @@ ALTER TABLE meter ADD COLUMN removed_on TEXT;
 ALTER TABLE meter ADD COLUMN replaced_by TEXT REFERENCES meter;
 """
 
-_STEPS = (_FIRST, _SERVICE_LIFE)
-"""A new file takes all of them, an older one those that it lacks; they are added to, not changed."""
+_STEPS = (_FIRST + AUDIT_SCHEMA, _SERVICE_LIFE)
+"""A new file takes all of them, an older one those that it lacks; none is ever changed."""
 
 VERSION = len(_STEPS)
 

@@ -132,7 +132,7 @@ def test_a_register_of_a_newer_program_is_left_alone(room: Room) -> None:
     with sqlite3.connect(room.folder / DATABASE) as database:
         database.execute("PRAGMA user_version=7")
     database.close()
-    with pytest.raises(MeterError, match="schema 7, this one has 1"):
+    with pytest.raises(MeterError, match="schema 7, this one has 2"):
         room.open()
 
 
