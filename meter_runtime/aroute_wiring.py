@@ -5,6 +5,9 @@ and gate, uplink and bearer to each other. Imported only where an A-route is con
 """
 
 import random
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 from meter_runtime import __version__
 from meter_runtime.aroute.events import BRouteDiagnosed, Events
@@ -12,10 +15,12 @@ from meter_runtime.aroute.gate import Gate
 from meter_runtime.aroute.handlers import Handlers
 from meter_runtime.aroute.history import UnitHistory
 from meter_runtime.aroute.identity import MeterIdentity
+from meter_runtime.aroute.local_port import HOLD_US, LocalPort, parse_listen
+from meter_runtime.aroute.local_status import local_status
 from meter_runtime.aroute.messages import Birth, Presence, Topics, encode
 from meter_runtime.aroute.results import Diagnosis
 from meter_runtime.aroute.service import ARouteService, subscriptions, will
-from meter_runtime.aroute.trust import load_trust
+from meter_runtime.aroute.trust import Trust, load_trust
 from meter_runtime.aroute.uplink import Uplink
 from meter_runtime.broute.diagnosis import DiagnosisChanged
 from meter_runtime.broute.provisioning import Provisioning
@@ -30,6 +35,8 @@ from meter_runtime.storage.issuer_ledger import IssuerLedger
 from meter_runtime.storage.journal import Journal
 from meter_runtime.storage.stores import Stores
 from meter_runtime.storage.uplink_state import UplinkStateStore
+from meter_runtime.units.board import Board
+from meter_runtime.units.gpio import InputLine
 from meter_runtime.units.inventory import Inventory
 from meter_runtime.units.keeper import Keeper
 
@@ -46,8 +53,11 @@ def wire(
     clock: CorrectableClock,
     bus: EventBus,
     rng: random.Random,
-) -> ARouteService:
-    """The service to the utility; it is not started. Needs ``[aroute] url``.
+    board: Board,
+) -> tuple[ARouteService, LocalPort | None]:
+    """The service to the utility, and the local port where there is one; they are not started.
+
+    Needs ``[aroute] url``.
 
     Raises UsageError for what the configuration
     and its files got wrong, MeterError for a store that fails.
@@ -83,10 +93,11 @@ def wire(
         units=inventory,
         directives=crew.directives,
     )
+    trusted = load_trust(said.trust)
     gate = Gate(
         meter_id,
         identity,
-        load_trust(said.trust),
+        trusted,
         IssuerLedger.open(stores.issuers, device_key),
         journal,
         applier=handlers,
@@ -110,7 +121,7 @@ def wire(
         bus.publish(BRouteDiagnosed(int(change.verdict.message), change.verdict.alarm))
 
     bus.subscribe(DiagnosisChanged, diagnosed)
-    return ARouteService(
+    aroute = ARouteService(
         bearer,
         topics,
         uplink,
@@ -121,6 +132,49 @@ def wire(
         clock=clock,
         bus=bus,
     )
+
+    def status() -> dict[str, Any]:
+        return local_status(meter_id, clock, provisioning.report(), inventory.inventory())
+
+    return aroute, _local_port(config, gate, trusted, board, status, clock=clock, bus=bus)
+
+
+def _local_port(
+    config: Config,
+    gate: Gate,
+    trusted: Trust,
+    board: Board,
+    status: Callable[[], Mapping[str, Any]],
+    *,
+    clock: CorrectableClock,
+    bus: EventBus,
+) -> LocalPort | None:
+    said = config.local
+    if said.listen is None:
+        return None
+    if said.ca is None or said.certificate is None or said.key is None:
+        raise UsageError("[local] listen needs ca, certificate and key; add what is missing")
+    open_button: Callable[[], InputLine] | None = None
+    if said.presence == "button":
+        button = board.profile.button
+        if button is None:
+            raise UsageError(
+                f"[local] listen: board {board.profile.name} has no button; add button to its"
+                " profile"
+            )
+        open_button = partial(board.gpio.input, button, edges=True, debounce_us=HOLD_US)
+    port = LocalPort(
+        gate,
+        trusted,
+        parse_listen(said.listen),
+        TlsFiles(said.ca, said.certificate, said.key),
+        status=status,
+        open_button=open_button,
+        clock=clock,
+        bus=bus,
+    )
+    port.check()
+    return port
 
 
 def bearer_settings(said: ARoute, meter_id: str) -> MqttSettings:

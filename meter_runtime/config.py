@@ -184,6 +184,21 @@ class ARoute(_Section, frozen=True):
     jitter_s: Annotated[float, msgspec.Meta(ge=0, le=900)] = 60.0
 
 
+class Local(_Section, frozen=True):
+    """``[local]``: the port for a hand-held terminal; off without ``listen``, ``ADDRESS:PORT``.
+
+    It is open for a while after the board's button was held; ``presence = "always"`` needs no
+    button. ``ca``, ``certificate`` and ``key`` are those of ``[aroute]`` where they are left out;
+    whom it obeys stands in ``[aroute] trust``.
+    """
+
+    listen: str | None = None
+    presence: Literal["button", "always"] = "button"
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+
 class Log(_Section, frozen=True):
     """``[log]``: how much is written to standard error."""
 
@@ -203,6 +218,7 @@ class Config(_Section, frozen=True):
     switching: Switching = Switching()
     broute: BRoute = BRoute()
     aroute: ARoute = ARoute()
+    local: Local = Local()
     log: Log = Log()
 
 
@@ -214,6 +230,7 @@ def load(path: Path) -> Config:
         config = msgspec.convert(table, Config, dec_hook=_convert)
         broute = _resolve(config.broute, path.parent)
         aroute = _resolve_aroute(config.aroute, path.parent)
+        local = _resolve_local(config.local, aroute, path.parent)
         storage = _placed(config.storage, path.parent)
     except msgspec.ValidationError as wrong:
         raise UsageError(f"{path}: {_explain(str(wrong))}") from None
@@ -221,7 +238,9 @@ def load(path: Path) -> Config:
         raise UsageError(f"{path}: {wrong}") from None
     if config.broute.password is not None or config.aroute.password is not None:
         _warn_if_exposed(path, _GROUP_AND_WORLD)
-    return msgspec.structs.replace(config, broute=broute, aroute=aroute, storage=storage)
+    return msgspec.structs.replace(
+        config, broute=broute, aroute=aroute, local=local, storage=storage
+    )
 
 
 def _check_keys(table: Mapping[str, Any], kind: type[msgspec.Struct], section: str) -> None:
@@ -312,6 +331,22 @@ def _resolve_aroute(aroute: ARoute, folder: Path) -> ARoute:
         if (file := getattr(aroute, name)) is not None
     }
     return msgspec.structs.replace(aroute, password=password, **files)
+
+
+def _resolve_local(local: Local, aroute: ARoute, folder: Path) -> Local:
+    """Its files, or those of ``[aroute]``, which have their place already."""
+    if local.listen is None:
+        return local
+    if aroute.url is None:
+        raise UsageError("[local] listen needs [aroute]: whom the meter obeys stands there")
+    files = {}
+    for name in ("ca", "certificate", "key"):
+        own = getattr(local, name)
+        file = getattr(aroute, name) if own is None else folder / own
+        if file is None:
+            raise UsageError(f"[local] listen needs {name}; add it here or in [aroute]")
+        files[name] = file
+    return msgspec.structs.replace(local, **files)
 
 
 def _placed(storage: Storage, folder: Path) -> Storage:

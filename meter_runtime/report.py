@@ -105,6 +105,7 @@ def status(meter: Meter) -> dict[str, Any]:
         "voltage": _voltage(meter.crew.voltage.status),
         "broute": meter.provisioning.report(),
         "aroute": None if meter.aroute is None else meter.aroute.report(),
+        "local_port": None if meter.local_port is None else meter.local_port.report(),
     }
 
 

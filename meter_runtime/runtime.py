@@ -44,11 +44,13 @@ from meter_runtime.units.discovery import Wanted
 from meter_runtime.units.keeper import Keeper
 
 if TYPE_CHECKING:
+    from meter_runtime.aroute.local_port import LocalPort
     from meter_runtime.aroute.service import ARouteService
 
 log = logging.getLogger(__name__)
 
 AROUTE_PART = "A-route"
+LOCAL_PORT_PART = "local port"
 
 
 @dataclass(slots=True)
@@ -65,6 +67,8 @@ class Meter:
     provisioning: Provisioning
     aroute: "ARouteService | None"
     """The service to the utility; None where none is configured."""
+    local_port: "LocalPort | None"
+    """For a hand-held terminal; None where it is not configured."""
     journal: Journal
     supervisor: Supervisor
     stores: Stores
@@ -176,11 +180,11 @@ async def build(
             board, wanted_units(config.units), crew, clock, bus=bus, rng=rng, given=given
         )
         provisioning = _provisioning(credentials, crew, keeper, bus)
-        aroute = None
+        aroute = local_port = None
         if config.aroute.url is not None:
             from meter_runtime.aroute_wiring import wire
 
-            aroute = wire(
+            aroute, local_port = wire(
                 config,
                 stores,
                 device_key,
@@ -191,8 +195,11 @@ async def build(
                 clock=clock,
                 bus=bus,
                 rng=rng,
+                board=board,
             )
             supervisor.add(AROUTE_PART, aroute.run)
+            if local_port is not None:
+                supervisor.add(LOCAL_PORT_PART, local_port.run)
         _join(bus, crew, keeper)
         await keeper.start()
     except BaseException:
@@ -208,6 +215,7 @@ async def build(
         credentials,
         provisioning,
         aroute,
+        local_port,
         journal,
         supervisor,
         stores,

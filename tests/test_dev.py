@@ -117,7 +117,8 @@ def test_it_lists_its_targets_and_touches_nothing(checkout: Checkout, argv: Sequ
     listed = checkout.dev(*argv)
     assert listed.returncode == 0
     everyday = ("run", "test", "lint", "format", "bench", "clean")
-    for target in (*everyday, "fuzz", "soak", "powercut", "kill", "model", "swaps", "collect", "hwtest"):
+    proofs = ("fuzz", "soak", "powercut", "kill", "model", "swaps", "collect", "hwtest")
+    for target in (*everyday, *proofs):
         assert f"\n  {target} " in listed.stdout
     assert not (checkout.root / ".venv").exists()
 

@@ -13,7 +13,13 @@ from meter_runtime.units.discovery import AUTO
 
 
 def bench_configuration(
-    options: BenchOptions, body: MeterBody, state_dir: Path, module: str, aroute: cfg.ARoute
+    options: BenchOptions,
+    body: MeterBody,
+    state_dir: Path,
+    module: str,
+    *,
+    aroute: cfg.ARoute,
+    local: cfg.Local,
 ) -> cfg.Config:
     """The whole file; ``module`` is the profile of the radio module in the meter."""
     given, first = body.given, options.credentials()
@@ -34,6 +40,7 @@ def bench_configuration(
             notification=options.notification,
         ),
         aroute=aroute,
+        local=local,
     )
 
 

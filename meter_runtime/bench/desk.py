@@ -75,6 +75,10 @@ def handlers(bench: "Bench") -> dict[str, Handler]:
         left = [active["name"] for active in bench.faults()]
         return {"cleared": [each for each in before if each not in left]}
 
+    async def answer_press(_request: dict[str, Any]) -> object:
+        await bench.press_button()
+        return {}
+
     return {
         "status": answer_status,
         "history": answer_history,
@@ -83,6 +87,7 @@ def handlers(bench: "Bench") -> dict[str, Handler]:
         "clock": answer_clock,
         "inject": answer_inject,
         "clear": answer_clear,
+        "press-button": answer_press,
     }
 
 

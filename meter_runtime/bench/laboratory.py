@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from meter_runtime import control_paths, report, runtime
+from meter_runtime.aroute.presence import HOLD_S
 from meter_runtime.bench.air import PACES, Air, Crossing
 from meter_runtime.bench.body import METERING, MeterBody
 from meter_runtime.bench.capture import Capture
@@ -193,6 +194,17 @@ class Bench:
         await self._power_down()
         await sleep_until(self.clock, self.clock.monotonic() + down_s)
         await self._power_up()
+
+    async def press_button(self) -> None:
+        """Hold the meter's button long enough to open its local port."""
+        board = self.body.board
+        button = board.profile.button
+        if button is None:
+            raise MeterError("the bench's board has no button")
+        wire = board.wire(button)
+        wire.drive(not button.active_low)
+        await sleep_until(self.clock, self.clock.monotonic() + 2 * HOLD_S)
+        wire.drive(None)
 
     async def unplug_unit(self, slot: str) -> None:
         """Pull out the unit of a slot while the meter runs."""
@@ -419,7 +431,8 @@ class Bench:
             self.body,
             self._state_dir,
             self._meter_module.profile.name,
-            self.utility.aroute,
+            aroute=self.utility.aroute,
+            local=self.utility.local,
         )
         bus = EventBus()
         bus.subscribe(CredentialsChanged, self._follow_credentials)

@@ -48,6 +48,10 @@ class BenchOptions:
     """URL of a broker; None is the laboratory's, or else one inside the bench."""
     lab: Path | None = None
     """A laboratory's folder (``meter-runtime keys init``); None makes throw-away keys."""
+    local: str | None = None
+    """Where the meter's local port listens, ``ADDRESS:PORT``; None: it has none."""
+    presence: bool = False
+    """Somebody always stands at the meter: its local port needs no button."""
     state_dir: Path | None = None
     """Kept between runs; None is a temporary directory that goes with the bench."""
     tty_dir: Path | None = None

@@ -13,7 +13,7 @@ from meter_runtime.bench.broker import EmbeddedBroker
 from meter_runtime.bench.options import BenchOptions
 from meter_runtime.comm.mqtt import parse_url
 from meter_runtime.comm.mqtt.settings import Protocol
-from meter_runtime.config import ARoute
+from meter_runtime.config import ARoute, Local
 from meter_runtime.errors import UsageError
 from meter_runtime.headend.lab import Lab, Login, MeterFolder
 
@@ -25,6 +25,7 @@ class BenchUtility:
     """Broker and keys of one bench; ``lab`` and ``aroute`` are there once it is open."""
 
     lab: Lab
+    local: Local
     aroute: ARoute
     """The section of the meter's configuration."""
     host: str
@@ -69,6 +70,13 @@ class BenchUtility:
             protocol=protocol,
             trust=meter.trust,
             jitter_s=JITTER_S,
+        )
+        self.local = Local(
+            listen=self._options.local,
+            presence="always" if self._options.presence else "button",
+            ca=meter.tls.ca,
+            certificate=meter.tls.certificate,
+            key=meter.tls.key,
         )
 
 

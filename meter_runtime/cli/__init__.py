@@ -25,6 +25,7 @@ COMMANDS = {
     "clock": "set, step or tune a bench meter's clock",
     "headend": "the utility's side: New System, relay, control system, MDMS",
     "keys": "keys and certificates: a laboratory's, a meter's, an issuer's new one",
+    "handheld": "a hand-held terminal: work orders and diagnosis at the meter's local port",
     "inject": "begin a fault on a running bench",
     "clear": "end a fault, or all of them",
 }

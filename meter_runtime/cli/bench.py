@@ -94,6 +94,14 @@ def register(commands: "Commands") -> None:
         metavar="DIR",
         help="a laboratory made by 'meter-runtime keys init': its keys, and its broker",
     )
+    utility.add_argument(
+        "--local",
+        metavar="ADDRESS:PORT",
+        help="the meter's local port, for 'handheld'; 'handheld press' holds its button",
+    )
+    utility.add_argument(
+        "--presence", action="store_true", help="the local port is always open, without a button"
+    )
     files = parser.add_argument_group("files")
     files.add_argument("--state", type=Path, metavar="DIR", help="keep the meter's memory here")
     files.add_argument("--tty-dir", type=Path, metavar="DIR", help="stable links hems0, hems1, …")
@@ -164,6 +172,8 @@ def _options(args: argparse.Namespace) -> BenchOptions:
         notification=args.notification,
         mqtt=args.mqtt,
         lab=args.lab,
+        local=args.local,
+        presence=args.presence,
         state_dir=args.state,
         tty_dir=args.tty_dir,
         control=args.control,

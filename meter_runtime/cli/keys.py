@@ -51,6 +51,9 @@ def register(commands: "Commands") -> None:
     adding.epilog = "example: meter-runtime keys terminal lab van-7"
     adding.add_argument("lab", type=Path, metavar="LAB")
     adding.add_argument("name", metavar="NAME", help="1 to 16 of a-z, 0-9 and -")
+    adding.add_argument(
+        "--lost", action="store_true", help="take this one out: meters no longer obey it"
+    )
     adding.set_defaults(act=_terminal)
     keys_rotate.register(actions)
 
@@ -164,8 +167,12 @@ def _enroll(args: argparse.Namespace) -> int:
 
 def _terminal(args: argparse.Namespace) -> int:
     lab = Lab.open(args.lab)
-    path = lab.add_terminal(args.name)
-    print(f"made {path}; give each meter its trust file anew: {lab.path}/meters/ID/trust.toml")
+    if args.lost:
+        done = f"{args.name} is out of the trust files, its folder is kept in"
+        path = lab.drop_terminal(args.name)
+    else:
+        done, path = "made", lab.add_terminal(args.name)
+    print(f"{done} {path}; give each meter its trust file anew: {lab.path}/meters/ID/trust.toml")
     return 0
 
 

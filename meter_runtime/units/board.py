@@ -45,6 +45,8 @@ class BoardProfile:
     """Where the FRAM is soldered, as ``[storage] fram`` names it: "i2c-1:0x50"."""
     rtc: str | None = None
     """Where the battery-backed clock is, as ``[clock] rtc`` names it."""
+    button: LineSpec | None = None
+    """Held by whoever stands at the meter: it opens the local port."""
 
 
 class Board(Protocol):

@@ -56,6 +56,7 @@ class _Profile(_Table, frozen=True):
     gpio_chip: _Text | None = None
     fram: str | None = None
     rtc: str | None = None
+    button: Any = None
 
 
 _T = TypeVar("_T", bound=_Table)
@@ -127,6 +128,7 @@ def _checked(table: Mapping[str, Any], name: str, where: str) -> BoardProfile:
         tuple(_slot(slot, profile, key, where) for key, slot in profile.slots.items()),
         profile.fram,
         profile.rtc,
+        None if profile.button is None else _line(profile.button, profile, "button", where),
     )
 
 
@@ -144,11 +146,7 @@ def _slot(table: Any, profile: _Profile, name: str, where: str) -> SlotProfile:
         raise UsageError(f"{where}: {place}.eeprom needs a bus; add {place}.i2c")
 
     def line(table: Any, key: str) -> LineSpec:
-        spec = _convert(table, _Line, where, f"{place}.{key}")
-        chip = spec.chip or profile.gpio_chip
-        if chip is None:
-            raise UsageError(f"{where}: {place}.{key} names no chip; add chip to it, or gpio_chip")
-        return LineSpec(chip, spec.line, spec.active_low, spec.pull)
+        return _line(table, profile, f"{place}.{key}", where)
 
     return SlotProfile(
         name,
@@ -159,6 +157,14 @@ def _slot(table: Any, profile: _Profile, name: str, where: str) -> SlotProfile:
         None if slot.presence is None else line(slot.presence, "presence"),
         {role: line(spec, f"lines.{role}") for role, spec in slot.lines.items()},
     )
+
+
+def _line(table: Any, profile: _Profile, place: str, where: str) -> LineSpec:
+    spec = _convert(table, _Line, where, place)
+    chip = spec.chip or profile.gpio_chip
+    if chip is None:
+        raise UsageError(f"{where}: {place} names no chip; add chip to it, or gpio_chip")
+    return LineSpec(chip, spec.line, spec.active_low, spec.pull)
 
 
 def _convert(table: Any, kind: type[_T], where: str, place: str) -> _T:
