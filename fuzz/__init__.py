@@ -10,7 +10,7 @@ after it says how much time passes.
 
 from collections.abc import Iterator
 
-TARGETS = ("module_uart", "host_uart", "joining", "echonet", "envelope", "commands")
+TARGETS = ("module_uart", "host_uart", "plc_uart", "joining", "echonet", "envelope", "commands")
 
 QUARTER_S = 0.25
 

@@ -17,6 +17,7 @@ from meter_runtime.bench.files import write_atomically
 from meter_runtime.bench.fitted import fitted_file
 from meter_runtime.bench.household import Household
 from meter_runtime.bench.options import BenchOptions
+from meter_runtime.bench.plc import PlcHouse
 from meter_runtime.bench.stored import Stored
 from meter_runtime.clock import Clock
 from meter_runtime.errors import MeterError
@@ -27,6 +28,7 @@ SWAPS_FILE = "swapped-units.json"
 METERING = UnitKind.METERING.value
 COMMUNICATION = UnitKind.COMMUNICATION.value
 _RADIO_DRIVER = "skstack"
+_PLC_DRIVER = "g3plc"
 
 
 class MeterBody:
@@ -54,6 +56,11 @@ class MeterBody:
         """What the bench was given, by slots; a swap leaves it as it is."""
         meters = self.units.get(METERING)
         self._serial_line = private / "metering-unit"
+        self.plc: PlcHouse | None = None
+        """The wiring of a house whose B-route is on it."""
+        if any(self.is_plc(unit) for unit in self.given.units):
+            self.plc = PlcHouse(clock, options.seed, private / "plc-modem")
+            port = self.plc.port
         self.board = VirtualBoard(
             clock, {COMMUNICATION: f"serial:{port}", METERING: f"serial:{self._serial_line}"}
         )
@@ -76,6 +83,10 @@ class MeterBody:
     def is_radio(self, plugged: PluggedUnit) -> bool:
         """This unit has the radio module in its case."""
         return plugged.slot == COMMUNICATION and plugged.nameplate.driver == _RADIO_DRIVER
+
+    def is_plc(self, plugged: PluggedUnit) -> bool:
+        """This unit has the PLC modem in its case."""
+        return plugged.slot == COMMUNICATION and plugged.nameplate.driver == _PLC_DRIVER
 
     def unit(self, slot: str) -> VirtualUnit:
         """The unit in a slot; MeterError where it is empty, UsageError for no slot."""
@@ -126,10 +137,18 @@ class MeterBody:
             write_atomically(self._swaps_file, json.dumps(self._swaps))
         if slot == COMMUNICATION:
             self._new_radio()
+            if self.plc is not None:
+                self.plc.renew_modem()
         await self.board.socket(slot).plug(self._made(slot))
+
+    def cut_modem(self) -> None:
+        """The PLC modem has no power: what the meter says on its way out reaches nobody."""
+        if self.plc is not None:
+            self.plc.dongle.power_off()
 
     def power_off(self) -> None:
         """The board has no power; the meter has let go of it."""
+        self.cut_modem()
         self.board.close()
         for socket in self.board.sockets.values():
             if socket.unit is not None:
@@ -137,6 +156,8 @@ class MeterBody:
 
     def power_on(self) -> None:
         """The board has power again."""
+        if self.plc is not None:
+            self.plc.dongle.power_on()
         for socket in self.board.sockets.values():
             if socket.unit is not None:
                 socket.unit.power_on()
@@ -157,7 +178,12 @@ class MeterBody:
             self.household.supply,
             str(self._serial_line),
         )
-        return assemble(plugged, around, (self._radio,) if self.is_radio(plugged) else ())
+        return assemble(plugged, around, self._in_its_case(plugged))
+
+    def _in_its_case(self, plugged: PluggedUnit) -> tuple[Part, ...]:
+        if self.plc is not None and self.is_plc(plugged):
+            return (self.plc.dongle,)
+        return (self._radio,) if self.is_radio(plugged) else ()
 
     def _plate(self, plugged: PluggedUnit) -> Nameplate:
         if plugged.slot == METERING:

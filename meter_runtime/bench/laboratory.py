@@ -40,6 +40,7 @@ from meter_runtime.bench.module.core import VirtualModule
 from meter_runtime.bench.module.port import Dongle
 from meter_runtime.bench.module.profiles import ModuleOptions, parse_module_option
 from meter_runtime.bench.options import BenchOptions
+from meter_runtime.bench.plc import PlcHems
 from meter_runtime.bench.powered import PoweredMeter
 from meter_runtime.bench.stored import Stored, stored_in
 from meter_runtime.bench.tap import TO_MODULE, TappedPort
@@ -107,6 +108,7 @@ class Bench:
         self._macs = random.Random(f"modules {self.options.seed}")
         self._trace: Trace | None = None
         self._capture: Capture | None = None
+        self._has_past = False
 
     async def __aenter__(self) -> Self:
         try:
@@ -132,7 +134,16 @@ class Bench:
     @property
     def tty(self) -> str:
         """The serial device of the first HEMS module."""
+        if not self.modules:
+            raise MeterError("this home has no radio module; its HEMS is at the power line")
         return self.modules[0].tty
+
+    @property
+    def plc(self) -> PlcHems:
+        """The HEMS at the power line; MeterError where the B-route is on the radio."""
+        if self.body.plc is None:
+            raise MeterError("this house's B-route is on the radio; its HEMSs have modules")
+        return self.body.plc.hems
 
     @property
     def route_b_id(self) -> str:
@@ -252,16 +263,19 @@ class Bench:
                     "meter_id": self.meter.config.meter.id,
                     "route_b_id": self.route_b_id,
                     "password": self.password,
-                    "meter_module": {
-                        "profile": self._meter_module.profile.name,
-                        "mac": self.dongles["meter"].module.mac.hex().upper(),
-                    },
+                    "meter_module": self._module_document(),
                     "hems_modules": [
                         {"profile": m.profile, "tty": m.tty, "mac": m.mac} for m in self.modules
                     ],
                 }
             ],
         }
+
+    def _module_document(self) -> dict[str, str]:
+        if self.body.plc is not None:
+            return self.body.plc.document()
+        mac = self.dongles["meter"].module.mac
+        return {"profile": self._meter_module.profile.name, "mac": mac.hex().upper()}
 
     async def _start(self) -> None:
         scratch = tempfile.TemporaryDirectory(prefix="meter-bench-")
@@ -298,6 +312,11 @@ class Bench:
         self._follow_credentials()
         await self._measure_history()
         self.chronicle.follow(self.meter.bus)
+        self._has_past = True
+        if self.body.plc is not None:
+            # Nobody in this home has a use for a radio module.
+            self._wanted.clear()
+            self.body.plc.follow(self._on_frame)
         for number, wanted in enumerate(self._wanted):
             tty = wanted.tty or str(tty_dir / f"hems{number}")
             mac = await self._plug_in(wanted, f"hems{number}", tty)
@@ -436,7 +455,7 @@ class Bench:
         )
         bus = EventBus()
         bus.subscribe(CredentialsChanged, self._follow_credentials)
-        if self.modules:
+        if self._has_past:
             # The first life's story begins after its past, with the modules of the home.
             self.chronicle.follow(bus)
         return await runtime.build(
@@ -454,6 +473,7 @@ class Bench:
         module = self.dongles["meter"]
         # First the radio, so that what the runtime says on its way out reaches nobody.
         module.module.lose_power()
+        self.body.cut_modem()
         await self._power.cut()
         await module.unplug()
         self.body.power_off()
@@ -496,7 +516,8 @@ class Bench:
     def _name_of(self, address: str) -> str:
         """The module with this IPv6 address."""
         names = {link_local(mac): name for mac, name in self._names.items()}
-        return names.get(address, address)
+        plc = self.body.plc
+        return (None if plc is None else plc.name_at(address)) or names.get(address, address)
 
     def _on_crossing(self, crossing: Crossing) -> None:
         wall = self.clock.wall()
@@ -506,8 +527,11 @@ class Bench:
         if self._capture is not None:
             self._capture.crossed(crossing, wall)
         if frame is not None:
-            self.frames.append(frame)
-            self.chronicle.crossed(frame)
+            self._on_frame(frame)
+
+    def _on_frame(self, frame: CrossedFrame) -> None:
+        self.frames.append(frame)
+        self.chronicle.crossed(frame)
 
 
 def _made(directory: Path) -> Path:

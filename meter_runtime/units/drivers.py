@@ -61,7 +61,10 @@ BUILT_IN: Mapping[UnitKind, Mapping[str, str]] = {
         "relay": "meter_runtime.units.optional.relay:DRIVER",
         "ads1115": "meter_runtime.units.optional.ads1115:DRIVER",
     },
-    UnitKind.COMMUNICATION: {"skstack": "meter_runtime.comm.skstack.unit:DRIVER"},
+    UnitKind.COMMUNICATION: {
+        "skstack": "meter_runtime.comm.skstack.unit:DRIVER",
+        "g3plc": "meter_runtime.comm.g3plc.unit:DRIVER",
+    },
 }
 
 

@@ -180,8 +180,9 @@ async def test_a_status_with_less_in_it_is_shown_all_the_same(
 async def test_a_utility_that_is_away_is_told_with_what_waits_for_it(
     meter: Meter, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    aroute = {"connected": False, "protocol": None, "queued": 2, "queued_results": 1}
-    aroute |= {"acknowledged_up_to": None, "last_command": None, "counters": {"commands": {}}}
+    aroute: dict[str, Any] = {"connected": False, "protocol": None, "queued": 2}
+    aroute |= {"queued_results": 1, "acknowledged_up_to": None, "last_command": None}
+    aroute |= {"counters": {"commands": {}}}
     meter.answers["status"] = {"aroute": aroute}
     assert await meter.command("status") == 0
     assert capsys.readouterr().out.splitlines()[1:] == [

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import pytest
+from plc_rig import PlcRig
 from radio_rig import METER_MAC, SkstackRig
 
 from meter_runtime.comm.contracts import (
@@ -30,14 +31,20 @@ CREDENTIALS = LinkCredentials("0123456789ABCDEF0123456789ABCDEF", Secret("ABCDEF
 OTHERS = replace(CREDENTIALS, password=Secret("ZYXWVUTSRQ98"))
 START_S, JOIN_S, FAULT_S = 60.0, 60.0, 90.0
 
-every = pytest.mark.parametrize("profile", PRODUCTS)
+PLC = "g3plc"
+
+every = pytest.mark.parametrize("profile", [*PRODUCTS, PLC])
+
+
+def rig_of(profile: str) -> SkstackRig | PlcRig:
+    return PlcRig() if profile == PLC else SkstackRig(profile)
 
 
 @dataclass
 class Link:
     """A unit at work."""
 
-    rig: SkstackRig
+    rig: SkstackRig | PlcRig
     unit: CommunicationUnit
 
     async def event(self, kind: type[E], within_s: float, *, nth: int = 1) -> E:
@@ -58,7 +65,7 @@ class Link:
 
 @contextlib.asynccontextmanager
 async def link(profile: str) -> AsyncIterator[Link]:
-    rig = SkstackRig(profile)
+    rig = rig_of(profile)
     unit = rig.build()
     listening = asyncio.create_task(rig.listen(unit))
     await unit.start(CREDENTIALS)
@@ -86,7 +93,7 @@ async def test_its_nameplate_and_medium_are_those_of_the_catalogue(profile: str)
 
 @every
 async def test_it_says_nothing_before_it_is_started(profile: str) -> None:
-    rig = SkstackRig(profile)
+    rig = rig_of(profile)
     rig.build()
     rig.clock.move(60)
     assert rig.written == 0

@@ -21,7 +21,7 @@ from meter_runtime.bench.household import UNIT_FILE
 from meter_runtime.bench.laboratory import Bench
 from meter_runtime.bench.options import BenchOptions
 from meter_runtime.bench.timekeeping import TIME_FILE
-from meter_runtime.clock import HALF_HOUR_S, first_slot_of, jst, jst_day, slot_start
+from meter_runtime.clock import HALF_HOUR_S, first_slot_of, jst, jst_day, slot_at, slot_start
 from meter_runtime.errors import MeterError
 from meter_runtime.storage.ring import Record as Stored
 
@@ -201,7 +201,8 @@ async def test_an_error_of_the_clock_leaves_no_trace_when_it_is_mended(
 
 
 async def test_a_history_that_was_ended_on_the_way_is_measured_to_its_end(state: Path) -> None:
-    opening = jst(time.time())
+    # Early in a half-hour: no boundary may come while the test runs.
+    opening = jst(slot_start(slot_at(time.time())) + 60)
     wanted = options(state, history_days=2, start=opening)
     async with Bench(wanted) as bench:
         whole = [(r.slot, r.forward_dwh, r.reverse_dwh) for r in stored(bench)]

@@ -34,6 +34,7 @@ def read(folder: Path, text: str) -> FittedFile:
         ("one-way-pzem", []),
         ("s0-pulses", []),
         ("voltage", []),
+        ("plc", []),
         ("four-mistakes", ["U-08", "U-09", "U-13", "U-16"]),
     ],
 )
@@ -44,7 +45,7 @@ def test_the_examples_are_what_they_say(name: str, expected: list[str]) -> None:
 
 
 def test_every_example_is_tested() -> None:
-    assert len(list(EXAMPLES.glob("*.toml"))) == 5
+    assert len(list(EXAMPLES.glob("*.toml"))) == 6
 
 
 def test_a_file_says_contract_cover_and_units(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from meter_runtime.bench.faults import (
     clock,
     meter,
     modules,
+    plc,
     session,
     units,
     values,
@@ -25,6 +26,7 @@ GROUPS: Mapping[str, tuple[Fault, ...]] = {
     "clock": clock.FAULTS,
     "meter": meter.FAULTS,
     "units": units.FAULTS,
+    "plc": plc.FAULTS,
 }
 
 CATALOGUE: Mapping[str, Fault] = {
