@@ -74,6 +74,8 @@ KINDS = {
     "unit-replaced": "another metering unit is in place",
     "credentials": "the utility began or rewrote the service to the home, or ended it",
     "command": "a command of the utility was answered",
+    "diagnosis-remote": "the utility is told another diagnosis of the B-route",
+    "diagnosis-on-site": "the meter itself shows another diagnosis of the B-route",
     "announced": "the meter sent an INF or INFC",
     "request": "a HEMS sent an ECHONET Lite request",
     "response": "the meter sent an answer",

@@ -64,6 +64,8 @@ class BRouteService:
         self.credentials: BRouteCredentials | None = credentials
         """None once they were revoked: nothing is told any more."""
         self.link = LinkStatus(grace)
+        # Before anybody asks: a link that nobody has tried to bring up yet is no alarm.
+        self.link.begin(Moment.of(clock))
         self._clock = clock
         self._bus = bus
         self._requests = Requests()

@@ -28,6 +28,7 @@ _THE_FILES = (
     "password",
     "profile",
     "wiring",
+    "units",
     "one_way",
     "notification",
     "load",

@@ -1,4 +1,4 @@
-"""The HEMS of a scenario: momonga, or a command of the user's, and what it says.
+"""The HEMS of a scenario: momonga, a command of the user's, or one on a PLC adapter, and its words.
 
 Each line that the program writes is a happening. The password reaches it by the environment or by
 its standard input, and is hidden where it repeats it.
@@ -14,7 +14,9 @@ from typing import Protocol
 
 from meter_runtime.bench.happenings import Chronicle
 from meter_runtime.bench.hems import HemsProcess
+from meter_runtime.bench.laboratory import Bench
 from meter_runtime.bench.scenario.model import HemsPart
+from meter_runtime.bench.scenario.socket_hems import SocketHems
 from meter_runtime.comm.contracts import LinkCredentials
 from meter_runtime.errors import MeterError
 from meter_runtime.secret import MASK, Secret
@@ -32,10 +34,14 @@ class Hems(Protocol):
         ...
 
 
-def make_hems(part: HemsPart, tty: str, truth: LinkCredentials, chronicle: Chronicle) -> Hems:
+def make_hems(part: HemsPart, bench: Bench) -> Hems:
     """The HEMS of the scenario, with the credentials that it believes in."""
+    truth, chronicle = bench.credentials, bench.chronicle
     route_b_id = part.route_b_id or truth.route_b_id
     password = part.password or truth.password
+    if part.kind == "plc":
+        return SocketHems(bench.body.plc, LinkCredentials(route_b_id, password), chronicle)
+    tty = bench.tty
     if part.kind == "momonga":
         return MomongaHems(HemsProcess(tty, route_b_id, password), chronicle)
     filled = {"{tty}": tty, "{route_b_id}": route_b_id, "{python}": sys.executable}

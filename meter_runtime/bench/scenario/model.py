@@ -5,6 +5,7 @@ is :mod:`~meter_runtime.bench.scenario.steps`'s to carry out, what an expectatio
 :mod:`~meter_runtime.bench.scenario.expectations`'s to judge.
 """
 
+import secrets
 from collections.abc import Mapping
 from datetime import datetime, time
 from pathlib import Path
@@ -12,11 +13,12 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
+from meter_runtime.aroute.commands import COMMANDS, PROOF_KEY_BYTES, parse_arguments
 from meter_runtime.bench.happenings import KINDS
 from meter_runtime.bench.module.profiles import parse_module_option
 from meter_runtime.bench.options import BenchOptions, EchonetProfile, Pace, instant
 from meter_runtime.duration import parse_duration
-from meter_runtime.errors import UsageError, nearest
+from meter_runtime.errors import MeterError, UsageError, nearest
 from meter_runtime.secret import Secret
 from meter_runtime.tables import read_table
 from meter_runtime.units.contracts import Wiring
@@ -47,6 +49,9 @@ class BenchPart(_Part, frozen=True):
     pv_kw: Annotated[float, msgspec.Meta(ge=0, le=100)] = 4.0
     profile: EchonetProfile = "aif-1.01"
     wiring: Literal["1P2W", "1P3W", "3P3W"] = "1P3W"
+    units: str | None = None
+    """A file of the units that are plugged in, beside the scenario; then ``wiring`` and
+    ``one_way`` say nothing."""
     one_way: bool = False
     notification: Literal["inf", "infc"] = "inf"
     route_b_id: str | None = None
@@ -54,9 +59,9 @@ class BenchPart(_Part, frozen=True):
 
 
 class HemsPart(_Part, frozen=True):
-    """``[hems]``: who reads the meter, on the first module."""
+    """``[hems]``: who reads the meter, on the first module, or by its PLC adapter."""
 
-    kind: Literal["momonga", "command", "none"] = "none"
+    kind: Literal["momonga", "command", "plc", "none"] = "none"
     command: list[str] = []
     """Words of a command; ``{tty}``, ``{route_b_id}`` and ``{python}`` are filled in. The password
     is in the environment variable ROUTE_B_PASSWORD."""
@@ -83,6 +88,7 @@ class Step(_Part, frozen=True):
     """A pause before it is done."""
     # Of single actions:
     fault: str | None = None
+    command: str | None = None
     for_: str | None = msgspec.field(default=None, name="for")
     count: Annotated[int, msgspec.Meta(ge=1)] | None = None
     with_: dict[str, Value] = msgspec.field(default={}, name="with")
@@ -126,10 +132,14 @@ ACTIONS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
     "clock-step": (frozenset({"by"}), frozenset()),
     "clock-set": (frozenset({"to"}), frozenset()),
     "wait": (frozenset({"for"}), frozenset()),
-    "start-hems": (frozenset(), frozenset()),
+    "start-hems": (frozenset(), frozenset({"with"})),
     "stop-hems": (frozenset(), frozenset()),
+    "command": (frozenset({"command"}), frozenset({"with"})),
 }
 """What a step can do: the keys it needs, and the keys it may have."""
+
+HEMS_BELIEVES = ("route_b_id", "password")
+"""What a HEMS may be told when it is started."""
 
 _OF_ACTIONS = frozenset().union(*(needs | may for needs, may in ACTIONS.values()))
 
@@ -168,12 +178,20 @@ def bench_options(scenario: Scenario, folder: Path) -> BenchOptions:
         history_days=part.history,
         echonet_profile=part.profile,
         wiring=Wiring(part.wiring),
+        units=None if part.units is None else folder / part.units,
         two_way=not part.one_way and part.wiring != "1P2W",
         notification=part.notification,
         start=None if part.start is None else instant(part.start, "[bench] start"),
     )
     options.credentials()
     return options
+
+
+def with_proof_key(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that a person gave, and a random key where the command wants one."""
+    wanted = "proof_key" in COMMANDS[name].arguments.__struct_fields__
+    proof_key = {"proof_key": secrets.token_bytes(PROOF_KEY_BYTES)} if wanted else {}
+    return {**arguments, **proof_key}
 
 
 def time_of_day(given: str, place: str) -> time:
@@ -252,6 +270,25 @@ def _check_step(step: Step, place: str) -> None:
             instant(step.to or "", f"{place} to")
         case "inject" | "clear" if step.fault is not None:
             _check_fault(step, place)
+        case "start-hems":
+            for key, told in step.with_.items():
+                if key not in HEMS_BELIEVES:
+                    near = nearest(key, HEMS_BELIEVES)
+                    raise UsageError(f'{place}: no HEMS is told a "{key}"; {near}')
+                if not isinstance(told, str):
+                    raise UsageError(f"{place}: {key} is a text; put it in quotes")
+        case "command":
+            _check_command(step, place)
+
+
+def _check_command(step: Step, place: str) -> None:
+    name = step.command or ""
+    if name not in COMMANDS:
+        raise UsageError(f'{place}: no command is called "{name}"; {nearest(name, COMMANDS)}')
+    try:
+        parse_arguments(COMMANDS[name], with_proof_key(name, step.with_))
+    except MeterError as wrong:
+        raise UsageError(f"{place} with: {wrong}") from None
 
 
 def _check_fault(step: Step, place: str) -> None:

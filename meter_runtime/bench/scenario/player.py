@@ -6,17 +6,22 @@ its steps; what was expected is judged all the same.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+
+import msgspec
 
 from meter_runtime.bench.happenings import Happening
 from meter_runtime.bench.laboratory import Bench
 from meter_runtime.bench.scenario import steps
 from meter_runtime.bench.scenario.expectations import Verdict, Watch, describe, matches
 from meter_runtime.bench.scenario.hems import make_hems
-from meter_runtime.bench.scenario.model import Scenario, Step, duration
+from meter_runtime.bench.scenario.model import Scenario, Step, Value, duration, with_proof_key
+from meter_runtime.bench.scenario.office import SEEN, Office, at_work
 from meter_runtime.clock import sleep_until, wait_for_event
 from meter_runtime.errors import MeterError
+from meter_runtime.secret import Secret
 
 _PAST_S = 0.001
 """What happens at the very end of a window still counts."""
@@ -81,6 +86,7 @@ class _Run:
         """What the next step waits for happened, after the step before it began."""
         self._stirred = asyncio.Event()
         self._hems: asyncio.Task[None] | None = None
+        self._office: Office | None = None
         self._began = 0.0
 
     async def play(self) -> Report:
@@ -91,13 +97,16 @@ class _Run:
         failures: list[Result] = []
         try:
             self._next = next(iter(self._scenario.step), None)
-            if self._scenario.hems.start == "at-once":
-                self.start_hems()
-            try:
-                await self._take_steps()
-                await self._wait_for_the_rest()
-            except _StepFailed as failed:
-                failures.append(failed.args[0])
+            async with AsyncExitStack() as stack:
+                if _needs_office(self._scenario):
+                    self._office = await stack.enter_async_context(at_work(self._bench))
+                if self._scenario.hems.start == "at-once":
+                    self.start_hems({})
+                try:
+                    await self._take_steps()
+                    await self._wait_for_the_rest()
+                except _StepFailed as failed:
+                    failures.append(failed.args[0])
         finally:
             await self.stop_hems()
             unsubscribe()
@@ -112,15 +121,23 @@ class _Run:
             self._scenario.title, (*failures, *results), round(self._now() - self._began, 3)
         )
 
-    # What steps do to the HEMS.
+    # What steps have others do.
 
-    def start_hems(self) -> None:
+    async def command(self, name: str, arguments: Mapping[str, Value]) -> None:
+        if self._office is not None:
+            await self._office.command(name, with_proof_key(name, arguments))
+
+    def start_hems(self, believes: Mapping[str, Value]) -> None:
         part = self._scenario.hems
+        told = {key: str(value) for key, value in believes.items()}
+        if "password" in told:
+            part = msgspec.structs.replace(part, password=Secret(told["password"]))
+        if "route_b_id" in told:
+            part = msgspec.structs.replace(part, route_b_id=told["route_b_id"])
         runs = self._hems is not None and not self._hems.done()
         if part.kind == "none" or self._own_hems or runs:
             return
-        bench = self._bench
-        hems = make_hems(part, bench.tty, bench.credentials, bench.chronicle)
+        hems = make_hems(part, self._bench)
         self._hems = asyncio.create_task(hems.run(), name="HEMS")
         self._hems.add_done_callback(lambda _: self._stirred.set())
 
@@ -201,3 +218,9 @@ class _Run:
             failure = self._hems.exception()
             if failure is not None:
                 raise _StepFailed(Result("the HEMS", False, str(failure))) from None
+
+
+def _needs_office(scenario: Scenario) -> bool:
+    """The utility has something to do or to see."""
+    kinds = {each.what for each in scenario.expect} | {step.when for step in scenario.step}
+    return any(step.do == "command" for step in scenario.step) or not kinds.isdisjoint(SEEN)

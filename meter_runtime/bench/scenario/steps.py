@@ -1,5 +1,6 @@
 """What a step does to the laboratory, once its time has come."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -7,6 +8,7 @@ from meter_runtime.bench.laboratory import Bench
 from meter_runtime.bench.options import instant
 from meter_runtime.bench.scenario.model import (
     Step,
+    Value,
     duration,
     signed_duration,
     time_of_day,
@@ -15,15 +17,21 @@ from meter_runtime.clock import JST, jst, sleep_until
 from meter_runtime.secret import MASK
 
 
-class HemsSwitch(Protocol):
-    """Starts and stops the scenario's HEMS."""
+class Actors(Protocol):
+    """Who does what is not the bench's: the home with its HEMS, and the utility."""
 
-    def start_hems(self) -> None: ...
+    def start_hems(self, believes: Mapping[str, Value]) -> None:
+        """``believes``: what it is told otherwise than the file's ``[hems]`` says."""
+        ...
 
     async def stop_hems(self) -> None: ...
 
+    async def command(self, name: str, arguments: Mapping[str, Value]) -> None:
+        """Of the utility to the meter."""
+        ...
 
-async def perform(step: Step, bench: Bench, hems: HemsSwitch) -> None:
+
+async def perform(step: Step, bench: Bench, actors: Actors) -> None:
     """Do it; the file's check has made sure that the keys it needs are there."""
     match step.do:
         case "inject":
@@ -43,9 +51,11 @@ async def perform(step: Step, bench: Bench, hems: HemsSwitch) -> None:
             seconds = duration(step.for_ or "", "for")
             await sleep_until(bench.clock, bench.clock.monotonic() + seconds)
         case "start-hems":
-            hems.start_hems()
+            actors.start_hems(step.with_)
         case "stop-hems":
-            await hems.stop_hems()
+            await actors.stop_hems()
+        case "command":
+            await actors.command(step.command or "", step.with_)
 
 
 def seconds_until(now: datetime, time_text: str) -> float:
@@ -61,6 +71,6 @@ def describe(step: Step) -> str:
     given = {"for": step.for_, "count": step.count, "by": step.by, "to": step.to} | step.with_
     if "password" in given:
         given["password"] = MASK
-    words = [step.do, step.fault or ""]
+    words = [step.do, step.fault or step.command or ""]
     words += [f"{key}={value}" for key, value in given.items() if value is not None]
     return " ".join(word for word in words if word)
