@@ -25,36 +25,30 @@ from typing import Any, Self
 
 from meter_runtime import control_paths, report, runtime
 from meter_runtime.aroute.presence import HOLD_S
-from meter_runtime.bench.air import PACES, Air, Crossing
+from meter_runtime.bench.air import Air
 from meter_runtime.bench.body import METERING, MeterBody
-from meter_runtime.bench.capture import Capture
 from meter_runtime.bench.clock import BenchClock
 from meter_runtime.bench.configuration import bench_configuration
 from meter_runtime.bench.desk import handlers
 from meter_runtime.bench.faults.interposer import Interposer
 from meter_runtime.bench.faults.ledger import Ledger
 from meter_runtime.bench.files import write_atomically
-from meter_runtime.bench.frames import CrossedFrame, crossed_frame
+from meter_runtime.bench.frames import CrossedFrame
 from meter_runtime.bench.happenings import Chronicle, Happening, Listener
-from meter_runtime.bench.module.core import VirtualModule
 from meter_runtime.bench.module.port import Dongle
-from meter_runtime.bench.module.profiles import ModuleOptions, parse_module_option
+from meter_runtime.bench.module.profiles import parse_module_option
 from meter_runtime.bench.options import BenchOptions
 from meter_runtime.bench.plc import PlcHems
 from meter_runtime.bench.powered import PoweredMeter
+from meter_runtime.bench.radio_room import RadioRoom
 from meter_runtime.bench.stored import Stored, stored_in
-from meter_runtime.bench.tap import TO_MODULE, TappedPort
 from meter_runtime.bench.timekeeping import KeptTime, Timekeeper, kept_time
-from meter_runtime.bench.trace import Trace
 from meter_runtime.bench.utility import BenchUtility
 from meter_runtime.broute.credentials import BRouteCredentials
 from meter_runtime.broute.provisioning import CredentialsChanged
 from meter_runtime.clock import HALF_HOUR_S, first_slot_of, jst_day, sleep_until, slot_start
-from meter_runtime.comm.ports import BytePort, open_port
-from meter_runtime.comm.pty import PtyPort
-from meter_runtime.comm.skstack.addresses import link_local
 from meter_runtime.control import ControlServer
-from meter_runtime.errors import MeterError, UsageError, nearest
+from meter_runtime.errors import MeterError
 from meter_runtime.events import EventBus
 
 log = logging.getLogger(__name__)
@@ -68,9 +62,6 @@ RECENT_S = 2 * 3600.0
 
 DEVICE_KEY = hashlib.sha256(b"meter-runtime bench").digest()
 """Seals what a bench's meter keeps: throw-away credentials."""
-
-_MAC_PREFIX = b"\x02MT"
-"""Locally administered, so that no maker's number is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +89,10 @@ class Bench:
         """Datagrams that crossed the air, oldest first."""
         self._wanted = [parse_module_option(text) for text in self.options.hems_modules]
         self._meter_module = parse_module_option(self.options.meter_module)
-        self.dongles: dict[str, Dongle] = {}
-        """The modules of the room by name: "meter", "hems0", "hems1", …"""
         self.between = Interposer()
         """Where faults change what the meter says and what it is told."""
         self.faults_at_work = Ledger(self, self._note_fault)
-        self._names: dict[bytes, str] = {}
         self._stack = AsyncExitStack()
-        self._macs = random.Random(f"modules {self.options.seed}")
-        self._trace: Trace | None = None
-        self._capture: Capture | None = None
         self._has_past = False
 
     async def __aenter__(self) -> Self:
@@ -130,6 +115,15 @@ class Bench:
     def meter(self) -> runtime.Meter:
         """The meter of the present life; without power, the one that was."""
         return self._power.meter
+
+    @property
+    def air(self) -> Air:
+        return self._room.air
+
+    @property
+    def dongles(self) -> Mapping[str, Dongle]:
+        """The modules of the room by name: "meter", "hems0", "hems1", …"""
+        return self._room.dongles
 
     @property
     def tty(self) -> str:
@@ -192,9 +186,7 @@ class Bench:
 
     def dongle(self, name: str) -> Dongle:
         """A module of the room by name; UsageError names the nearest."""
-        if name not in self.dongles:
-            raise UsageError(f'no module "{name}" is in the room; {nearest(name, self.dongles)}')
-        return self.dongles[name]
+        return self._room.dongle(name)
 
     def set_clock(self, wall: float) -> None:
         """Set the meter's clock, UTC seconds; no time passes."""
@@ -286,17 +278,23 @@ class Bench:
         stored = stored_in(self._state_dir)
         self._start_time(stored)
         self.chronicle = Chronicle(self.clock, self._name_of)
-        self._open_records()
-        self._make_air()
+        self._room = RadioRoom(
+            self.options,
+            self.clock,
+            self.chronicle,
+            self._stack,
+            secrets=lambda: (self.password, self.route_b_id),
+            heard=self._on_frame,
+        )
         port = private / "meter-module"
-        await self._plug_in(self._meter_module, "meter", str(port))
+        await self._room.plug_in(self._meter_module, "meter", str(port))
         self.body = MeterBody(
             self.options,
             self.clock,
             self._state_dir,
             private,
             radio=self.dongles["meter"],
-            new_radio=self._renew_radio,
+            new_radio=lambda: self._room.renew(self._meter_module, "meter"),
             port=port,
             epoch=self._time.epoch,
             stored=stored,
@@ -319,7 +317,7 @@ class Bench:
             self.body.plc.follow(self._on_frame)
         for number, wanted in enumerate(self._wanted):
             tty = wanted.tty or str(tty_dir / f"hems{number}")
-            mac = await self._plug_in(wanted, f"hems{number}", tty)
+            mac = await self._room.plug_in(wanted, f"hems{number}", tty)
             self.modules.append(HemsModule(wanted.profile.name, tty, mac.hex().upper()))
         self._stack.push_async_callback(self._power.cut)
         await self._power.start()
@@ -328,65 +326,6 @@ class Bench:
         if self.options.ready_file is not None:
             write_atomically(self.options.ready_file, json.dumps(self.ready_document()) + "\n")
             self._stack.callback(self.options.ready_file.unlink, missing_ok=True)
-
-    def _open_records(self) -> None:
-        """The capture and the trace, where they are wanted."""
-        if self.options.capture is not None:
-            self._capture = Capture(self.options.capture)
-            self._stack.callback(self._capture.close)
-            self.chronicle.subscribe(self._capture.happened)
-        if self.options.trace is not None:
-            self._trace = Trace(self.options.trace, self.clock, self._names)
-            self._stack.callback(self._trace.close)
-            self.chronicle.subscribe(self._trace.happened)
-
-    def _make_air(self) -> None:
-        self.air = Air(
-            self.clock, random.Random(f"air {self.options.seed}"), PACES[self.options.air]
-        )
-        self.air.listeners.append(self._on_crossing)
-
-    async def _plug_in(self, options: ModuleOptions, name: str, tty: str) -> bytes:
-        """Power a module up behind a pseudo-terminal at ``tty``; gives its MAC address."""
-        module = self._new_module(options, name)
-
-        async def open_line() -> BytePort:
-            return self._tapped(name, options, await open_port(f"pty:{tty}"))
-
-        dongle = self.dongles[name] = Dongle(name, module, open_line, self.air, self.clock)
-        self._stack.push_async_callback(dongle.unplug)
-        await dongle.plug()
-        return module.mac
-
-    def _new_module(self, options: ModuleOptions, name: str) -> VirtualModule:
-        mac = _MAC_PREFIX + self._macs.randbytes(5)
-        self._names[mac] = name
-        rng = random.Random(f"{name} {self.options.seed}")
-        return VirtualModule(options, mac, rng, self.air.pace)
-
-    def _renew_radio(self) -> None:
-        """Another communication unit has another module in its case."""
-        self.dongles["meter"].module = self._new_module(self._meter_module, "meter")
-
-    def _tapped(self, name: str, options: ModuleOptions, port: BytePort) -> BytePort:
-        """The port, whose lines are heard and whose users are noticed."""
-
-        def told(way: str, line: str) -> None:
-            if self._trace is not None:
-                self._trace.uart(name, way, line)
-            if way == TO_MODULE and line.upper() == "SKRESET":
-                self.chronicle.note("module-reset", module=name)
-
-        def noticed(opened: bool) -> None:
-            self.chronicle.note("tty-opened" if opened else "tty-closed", module=name)
-
-        if isinstance(port, PtyPort):
-            port.on_opened = noticed
-
-        def secrets() -> tuple[str, str]:
-            return self.password, self.route_b_id
-
-        return TappedPort(port, options.profile.dialect, told, secrets)
 
     def _start_time(self, stored: Stored | None) -> None:
         """Go on from the last run; or begin where the wanted history does, or now.
@@ -515,19 +454,8 @@ class Bench:
 
     def _name_of(self, address: str) -> str:
         """The module with this IPv6 address."""
-        names = {link_local(mac): name for mac, name in self._names.items()}
         plc = self.body.plc
-        return (None if plc is None else plc.name_at(address)) or names.get(address, address)
-
-    def _on_crossing(self, crossing: Crossing) -> None:
-        wall = self.clock.wall()
-        frame = crossed_frame(crossing, wall, self._names)
-        if self._trace is not None:
-            self._trace.crossed(crossing, wall, frame)
-        if self._capture is not None:
-            self._capture.crossed(crossing, wall)
-        if frame is not None:
-            self._on_frame(frame)
+        return (None if plc is None else plc.name_at(address)) or self._room.name_of(address)
 
     def _on_frame(self, frame: CrossedFrame) -> None:
         self.frames.append(frame)

@@ -26,6 +26,8 @@ from meter_runtime.units.contracts import Wiring
 MAX_HISTORY_DAYS = 41
 MAX_STEPS = 500
 DEFAULT_WITHIN = "60s"
+_AT_THE_METER = "127.0.0.1:0"
+"""Where the meter's local port listens, to somebody who is always there."""
 
 Value = str | int | float | bool
 
@@ -167,6 +169,8 @@ def bench_options(scenario: Scenario, folder: Path) -> BenchOptions:
     if not part.modules:
         raise UsageError("[bench] modules is empty; a HEMS needs one")
     options = BenchOptions(
+        local=_AT_THE_METER,
+        presence=True,
         hems_modules=part.modules,
         meter_module=part.meter_module,
         air=part.air,

@@ -1,26 +1,28 @@
 """The utility in a scenario: the diagnosis as its operator sees it, and the commands he sends.
 
-From afar he sees what the bench's broker keeps on ``status/broute``; on site, what the running
-meter answers to ``status``. Both are noted when they become another. They are watched in real time,
-whatever becomes of the bench's clock: neither a broker nor a person at the meter moves with it.
+From afar he sees what the bench's broker keeps on ``status/broute``; on site, what the meter's
+local port tells his hand-held terminal. Both are noted when they become another. They are watched
+in real time, whatever becomes of the bench's clock: neither a broker nor a person moves with it.
 """
 
 import asyncio
+import contextlib
 import random
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from meter_runtime import control
 from meter_runtime.aroute import results
 from meter_runtime.aroute.commands import Code
 from meter_runtime.aroute.dispatch import Dispatch, Way, wrap
 from meter_runtime.aroute.envelope import COMMAND_ID_SIZE, Command, seal
+from meter_runtime.aroute.local_port import MAX_ASKED_PER_SESSION
 from meter_runtime.aroute.messages import BRouteStatus, Topics, decode
 from meter_runtime.bench.laboratory import Bench
 from meter_runtime.comm.mqtt import MqttBearer
 from meter_runtime.errors import MeterError
+from meter_runtime.headend.handheld_link import connect
 from meter_runtime.headend.lab import NEW_SYSTEM, SCS
 
 REMOTE = "diagnosis-remote"
@@ -120,10 +122,17 @@ class Office:
                 waited.set_result(received.payload)
 
     async def watch_on_site(self) -> None:
-        """Until cancelled."""
+        """With a terminal that is plugged in again and again, until cancelled."""
+        terminal = self._lab.tls(f"terminals/{self._lab.terminals()[0]}")
         while True:
-            status = await control.request(self._bench.control_path, "status")
-            self._see(ON_SITE, status["broute"])
+            port = self._bench.meter.local_port
+            if port is not None and port.address is not None:
+                # A meter that loses its power answers nobody; it is asked again.
+                with contextlib.suppress(MeterError):
+                    async with connect(port.address, terminal, self._meter_id) as meter:
+                        for _ in range(MAX_ASKED_PER_SESSION):
+                            self._see(ON_SITE, (await meter.status())["broute"])
+                            await asyncio.sleep(READ_EVERY_S)
             await asyncio.sleep(READ_EVERY_S)
 
     def _see(self, kind: str, report: Mapping[str, Any]) -> None:
