@@ -133,12 +133,12 @@ def test_the_first_test_installs_and_runs_every_check(checkout: Checkout) -> Non
     checkout.add_venv_module()
     ran = checkout.dev("test", "-k", "two words")
     assert ran.returncode == 0
-    assert checkout.called() == [*INSTALL, *CHECKS, "pytest -n auto -k two words"]
+    assert checkout.called() == [*INSTALL, *CHECKS, "pytest -n auto --dist worksteal -k two words"]
 
 
 def test_the_second_installs_nothing(checkout: Checkout) -> None:
     installed(checkout).dev("test")
-    assert checkout.called() == [*CHECKS, "pytest -n auto"]
+    assert checkout.called() == [*CHECKS, "pytest -n auto --dist worksteal"]
 
 
 def test_it_works_from_any_directory(checkout: Checkout, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_every_check_runs_and_the_failed_ones_are_named(checkout: Checkout) -> N
     assert failed.returncode == 1
     assert failed.stderr == "dev: failed: types tests\n"
     assert failed.stdout.endswith("== tests\nnoise of pytest\n")
-    assert checkout.called() == [*CHECKS, "pytest -n auto"]
+    assert checkout.called() == [*CHECKS, "pytest -n auto --dist worksteal"]
 
 
 def test_run_starts_the_bench_with_a_hems(checkout: Checkout) -> None:

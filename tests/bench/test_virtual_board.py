@@ -224,13 +224,14 @@ async def test_chips_without_a_buffer_forget_when_the_board_loses_power(tmp_path
         unit = await bench.unit("metering")
         await bench.lives(3600)
         counted = await unit.read()
-        assert counted.forward_mwh + counted.reverse_mwh > 0
+        assert counted.forward_mwh + counted.reverse_mwh > 1000
         bench.body.power_off()
         with pytest.raises(UnitFailure):
             await unit.read()
         bench.body.power_on()
         afterwards = await (await bench.unit("metering")).read()
-        assert (afterwards.forward_mwh, afterwards.reverse_mwh) == (0, 0)
+        # Only what has flowed in the moment since.
+        assert afterwards.forward_mwh + afterwards.reverse_mwh < 100
 
 
 async def test_a_damaged_nameplate_is_told_and_a_blank_one_too(tmp_path: Path) -> None:
